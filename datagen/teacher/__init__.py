@@ -1,0 +1,1 @@
+"""The embedded teacher: a rule-based author whose questions follow from fact sheets."""

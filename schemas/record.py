@@ -1,0 +1,136 @@
+"""The rows that cross a stage boundary, as frozen types.
+
+`*.schema.json` beside this file is the same contract for other languages; a test holds the two together.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Letter = Literal["A", "B", "C", "D"]
+LETTERS: tuple[Letter, ...] = ("A", "B", "C", "D")
+
+Slug = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+Text = Annotated[str, Meta(min_length=1)]
+Options = tuple[Text, Text, Text, Text]
+
+
+class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A line of a JSONL file: frozen, closed, every field named."""
+
+
+class Response(Row, frozen=True):
+    """One settled request: what the teacher finally replied, or why there is nothing."""
+
+    id: Text
+    """The first 16 hex digits of the request's key in the response store."""
+    topic: Slug
+    difficulty: Slug
+    type: Slug
+    sample: Annotated[int, Meta(ge=0)]
+    round: Annotated[int, Meta(ge=0)]
+    teacher: Text
+    """Model and endpoint that replied."""
+    content: str
+    """The last reply, as it came."""
+    fault: str | None
+    """Why the loop gave up asking, or None for a valid reply."""
+
+
+class Item(Row, frozen=True):
+    """A question with its options, its chain of thought and its answer: what one reply holds."""
+
+    question: Text
+    options: Options
+    """The texts of options A to D."""
+    think: str
+    steps: Annotated[tuple[Text, ...], Meta(min_length=1)]
+    reflection: str
+    adjustment: str | None
+    answer: Letter
+
+
+class Record(Item, frozen=True):
+    """A question of the bank: an item, where it belongs and where it came from."""
+
+    id: Text
+    topic: Slug
+    difficulty: Slug
+    type: Slug
+    teacher: Text
+    repairs: tuple[str, ...]
+    """What was mended in the reply, in order."""
+
+    def text(self, letter: Letter) -> str:
+        """The text of one option."""
+        return self.options[LETTERS.index(letter)]
+
+
+class Reject(Row, frozen=True):
+    """A row that was dropped, kept with its reason."""
+
+    id: Text
+    topic: Slug
+    stage: Text
+    reason: Text
+    """A code from a closed list of its stage."""
+    detail: str
+    """What a person needs to understand the reason; for a duplicate, its similarity and key."""
+    kept: str | None
+    """For a duplicate, the id of the row that was kept."""
+    raw: str
+    """The reply or row as it was."""
+
+
+class Message(Row, frozen=True):
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Example(Row, frozen=True):
+    """A training example: a chat that ends with the assistant's reply. Loadable by `datasets` as it is."""
+
+    id: Text
+    messages: Annotated[tuple[Message, ...], Meta(min_length=2)]
+
+
+class Prompt(Row, frozen=True):
+    """A question to be answered in a rollout, with its reference answer."""
+
+    id: Text
+    prompt: tuple[Message, ...]
+    answer: Letter
+
+
+class Pair(Row, frozen=True):
+    """A preference pair in TRL's conversational form."""
+
+    id: Text
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    why: Text
+
+
+class Prediction(Row, frozen=True):
+    """What a trained model answered to one question."""
+
+    id: Text
+    response: str
+    """The model's reply as generated."""
+    answer: Letter
+    strategy: Text
+    """The rung of the extraction ladder that found the answer."""
+
+
+SCHEMAS: dict[str, type[Row]] = {
+    "response": Response,
+    "record": Record,
+    "reject": Reject,
+    "example": Example,
+    "prompt": Prompt,
+    "preference": Pair,
+    "prediction": Prediction,
+}
