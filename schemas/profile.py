@@ -20,7 +20,7 @@ from schemas.rows import whole
 
 ABSENT = object()
 REPLACED = ("trainer", "rewards")
-"""Mappings taken whole from the profile: a setting of the tiny default left among a real trainer's would be an accident."""
+"""Mappings taken whole from the profile: a tiny default's setting left among a real trainer's would be an accident."""
 
 
 def merged(params: Any, profile: Any) -> Any:

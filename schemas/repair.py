@@ -24,12 +24,15 @@ _MARKUP = re.compile(
 
 
 def mend(text: str) -> tuple[Item, tuple[str, ...]] | Malformed:
-    """Return the item and the names of the repairs it took, none for a strict reply; Malformed if it stays broken."""
-    item = parse(text)
-    if isinstance(item, Item):
-        return item, ()
-    if item.reason == "doctype":
-        return item  # what a declaration would have made of the text is not for a repair to say
+    """Return the item and the names of the repairs it took, none for a strict reply.
+
+    Malformed, with what is wrong in the reply as it came, if it stays broken.
+    """
+    strict = parse(text)
+    if isinstance(strict, Item):
+        return strict, ()
+    if strict.reason == "doctype":
+        return strict  # what a declaration would have made of the text is not for a repair to say
     applied: list[str] = []
     for name, repair in REPAIRS.items():
         mended = repair(text)
@@ -40,7 +43,7 @@ def mend(text: str) -> tuple[Item, tuple[str, ...]] | Malformed:
         item = parse(text)
         if isinstance(item, Item):
             return item, tuple(applied)
-    return item
+    return strict
 
 
 def code_fence(text: str) -> str:

@@ -15,6 +15,8 @@ from schemas.record import LETTERS, Item
 
 T = TypeVar("T")
 
+OPTIONS = "{options}"
+
 SAMPLES = 2**20  # a request's seed is round * SAMPLES + sample
 
 
@@ -32,8 +34,12 @@ class Draft(Struct, frozen=True):
     """Option to what the sheet says of it."""
     verdict: str
     """How the conclusion begins; the right option follows."""
-    weighs: bool = False
-    """The options themselves have to be weighed, one after the other."""
+    short: tuple[str, ...] = ()
+    """The short reasoning, OPTIONS standing for a look at each option; empty where the evidence says it all."""
+    looks: dict[str, str] = {}
+    """Option to what a short look at it finds; where OPTIONS stands, it is the last of these that has to be matched."""
+    settled: str | None = None
+    """What the short chain concludes, where that is not the right option itself but what the look at it found."""
 
 
 class Draw(Struct, frozen=True):
@@ -108,6 +114,9 @@ def which(draw: Draw) -> Draft:
         evidence=(_state(entity, attribute, value),),
         notes={other.name: _state(other, attribute, other.values[key]) for other in group.entities},
         verdict="符合条件的是",
+        short=(f"逐项看{attribute.name}", OPTIONS),
+        looks={other.name: f"{other.name}：{other.values[key]}" for other in group.entities},
+        settled=value,
     )
 
 
@@ -135,6 +144,9 @@ def both(draw: Draw) -> Draft:
             for other in group.entities
         },
         verdict="两个条件都符合的是",
+        short=(f"逐项看{first.name}和{second.name}", OPTIONS),
+        looks={other.name: f"{other.name}：{other.values[one]}、{other.values[two]}" for other in group.entities},
+        settled=f"{wanted[0]}、{wanted[1]}",
     )
 
 
@@ -220,10 +232,13 @@ def hop_back(draw: Draw) -> Draft:
         about=f"哪一项{group.noun}的{to.name}{_predicate(attribute, value)}",
         evidence=(_state(middle, attribute, value), _state(entity, to, middle.name)),
         notes={
-            name: f"{name}的{to.name}是{end.name}，{_state(end, attribute, end.values[key])}"
+            name: f"{to.state.format(e=name, v=end.name)}，{_state(end, attribute, end.values[key])}"
             for name, end in reached.items()
         },
         verdict="符合条件的是",
+        short=(f"逐项看{to.name}的{attribute.name}", OPTIONS),
+        looks={name: f"{name}：{end.name}：{end.values[key]}" for name, end in reached.items()},
+        settled=value,
     )
 
 
@@ -265,7 +280,9 @@ def first(draw: Draw) -> Draft:
         evidence=(_state(right, attribute, right.values[key]),),
         notes={e.name: _state(e, attribute, e.values[key]) for e in four},
         verdict=f"{word}的是",
-        weighs=True,
+        short=(f"逐项看{attribute.name}", OPTIONS),
+        looks={e.name: f"{e.name}：{e.values[key]}" for e in four},
+        settled=right.values[key],
     )
 
 
@@ -299,6 +316,9 @@ def before(draw: Draw) -> Draft:
         ),
         notes={e.name: _state(e, attribute, e.values[key]) for e in (right, *wrong)},
         verdict=f"更{word}的是",
+        short=(f"逐项看{attribute.name}", f"{reference.name}：{reference.values[key]}", OPTIONS),
+        looks={e.name: f"{e.name}：{e.values[key]}" for e in (right, *wrong)},
+        settled=right.values[key],
     )
 
 
@@ -315,7 +335,9 @@ def second(draw: Draw) -> Draft:
         evidence=(_state(four[0], attribute, four[0].values[key]), _state(right, attribute, right.values[key])),
         notes={e.name: _state(e, attribute, e.values[key]) for e in four},
         verdict="第二位是",
-        weighs=True,
+        short=(f"逐项看{attribute.name}", OPTIONS, f"由早到晚是{'、'.join(e.values[key] for e in four)}"),
+        looks={e.name: f"{e.name}：{e.values[key]}" for e in four},
+        settled=right.values[key],
     )
 
 
@@ -335,6 +357,7 @@ def claim(draw: Draw) -> Draft:
         wrong=_three(wrong if holds else ["这一说法有依据", *wrong]),
         about=f"关于{entity.name}的一种说法是否有依据",
         evidence=(_state(entity, attribute, truth), f"说法中的{said}与此{'一致' if holds else '不一致'}"),
+        short=(_state(entity, attribute, truth), _compared(said, truth)),
         notes={
             "这一说法有依据": f"资料所载为{truth}，说法给出的是{said}",
             **{f"这一说法有误，应为{v}": f"资料所载为{truth}，并非{v}" for v in (a, b, c)},
@@ -361,13 +384,15 @@ def two_claims(draw: Draw) -> Draft:
     held: list[bool] = []
     said: list[str] = []
     evidence: list[str] = []
+    short: list[str] = []
     for who, (group, entity, key) in zip("甲乙", chosen, strict=True):
         attribute, truth = group.attributes[key], entity.values[key]
         holds = draw.rng.random() < 0.5
         value = truth if holds else draw.wrong([other.values[key] for other in group.entities], truth)[0]
         held.append(holds)
         said.append(f"{who}说：“{_state(entity, attribute, value)}。”")
-        evidence.append(f"{_state(entity, attribute, truth)}，{who}{'有依据' if holds else '没有依据'}")
+        evidence.append(f"{who}说的是{value}，而{_state(entity, attribute, truth)}，{'相符' if holds else '不符'}")
+        short += [_state(entity, attribute, truth), f"{who}{_compared(value, truth)}"]
     right = JUDGEMENTS[held[0], held[1]]
     return Draft(
         stem=f"{''.join(said)}对这两种说法，下列哪一项评价最恰当？",
@@ -375,13 +400,14 @@ def two_claims(draw: Draw) -> Draft:
         wrong=_three([text for text in JUDGEMENTS.values() if text != right]),
         about="两种说法是否有依据",
         evidence=tuple(evidence),
+        short=tuple(short),
         notes={text: f"“{text}”与核对结果{'一致' if text == right else '不一致'}" for text in JUDGEMENTS.values()},
         verdict="恰当的评价是",
     )
 
 
 def supported(draw: Draw) -> Draft:
-    """Which of four statements about different entities does the sheet support?"""
+    """In which of four pairs do entity and value belong together?"""
     candidates = [
         (group, key)
         for group in draw.sheet.classes.values()
@@ -391,21 +417,26 @@ def supported(draw: Draw) -> Draft:
     group, key = draw.one_of(_mixed(candidates, draw, "supported"))
     attribute = group.attributes[key]
     four = draw.rng.sample(group.entities, 4)
-    right = _state(four[0], attribute, four[0].values[key])
-    notes = {right: right}
+    values = sorted(_values(group, key))
+    pairs = {f"{four[0].name}：{four[0].values[key]}": (four[0], four[0].values[key])}
     for entity in four[1:]:
-        truth = entity.values[key]
-        value = draw.wrong([other.values[key] for other in group.entities], truth)[0]
-        notes[_state(entity, attribute, value)] = _state(entity, attribute, truth)
+        said = draw.rng.choice([value for value in values if value != entity.values[key]])
+        pairs[f"{entity.name}：{said}"] = (entity, said)
+    right, *wrong = pairs
     return Draft(
-        stem=f"下列关于{group.noun}{attribute.name}的说法，哪一项有资料依据？",
+        stem=f"下列各组{group.noun}与{attribute.name}，哪一组的对应有资料依据？",
         right=right,
-        wrong=_three([text for text in notes if text != right]),
-        about=f"四种关于{attribute.name}的说法",
-        evidence=(right,),
-        notes=notes,
+        wrong=_three(wrong),
+        about=f"四组{group.noun}与{attribute.name}的对应",
+        evidence=(_state(four[0], attribute, four[0].values[key]),),
+        notes={
+            text: f"{_state(entity, attribute, entity.values[key])}，{'与此相符' if text == right else f'并非{said}'}"
+            for text, (entity, said) in pairs.items()
+        },
         verdict="有依据的是",
-        weighs=True,
+        short=(f"逐项看{attribute.name}", OPTIONS),
+        looks={text: f"{e.name}：{_compared(said, e.values[key])}" for text, (e, said) in pairs.items()},
+        settled="相符",
     )
 
 
@@ -487,6 +518,10 @@ def _predicate(attribute: Attribute, value: str) -> str:
     return attribute.state.removeprefix("{e}").format(v=value)
 
 
+def _compared(said: str, truth: str) -> str:
+    return f"说{said}，实为{truth}，{'相符' if said == truth else '不符'}"
+
+
 def _also(attribute: Attribute, value: str) -> str:
     """The predicate as a second one after 并且 or a comma: without the 的 that binds it to its subject."""
     return _predicate(attribute, value).removeprefix("的")
@@ -503,16 +538,13 @@ def _three(texts: Sequence[str]) -> tuple[str, str, str]:
 def _short(draft: Draft, options: list[str], rng: Random) -> Item:
     """A sentence a part: the facts, then the option they lead to, its letter after it."""
     letter = LETTERS[options.index(draft.right)]
-    facts = (
-        tuple(f"{draft.notes[text]}（{LETTERS[n]}）" for n, text in enumerate(options))
-        if draft.weighs
-        else draft.evidence
-    )
+    looks = tuple(f"{draft.looks[text]}（{LETTERS[n]}）" for n, text in enumerate(options)) if draft.looks else ()
+    facts = [step for part in draft.short or draft.evidence for step in (looks if part == OPTIONS else (part,))]
     return Item(
         question=draft.stem,
         options=_four(options),
         think=f"本题问{draft.about}。",
-        steps=(*facts, f"{draft.verdict}{draft.right}（{letter}）"),
+        steps=(*facts, f"{draft.verdict}{draft.settled or draft.right}（{letter}）"),
         reflection="只依据资料，未作立场评价。",
         adjustment=None,
         answer=letter,
@@ -547,7 +579,7 @@ def _full(draft: Draft, options: list[str], rng: Random) -> Item:
     )
     adjustment = (
         f"起初只核对了最像的一项；补充核对其余各项之后，理由更完整，结论不变，仍选{letter}。"
-        if draft.weighs or len(draft.evidence) > 2
+        if draft.short or len(draft.evidence) > 2
         else None
     )
     return Item(

@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 
 import msgspec
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from schemas.faults import Fault
 

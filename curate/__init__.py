@@ -1,0 +1,1 @@
+"""Keeps what is good: validation, repair, deduplication, balance, split, conversion."""

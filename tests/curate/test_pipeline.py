@@ -1,0 +1,88 @@
+"""All stages, as DVC runs them: one process each, on one folder."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from schemas.chain import write as written
+from schemas.record import Item
+from schemas.rows import write
+from tests.curate.builders import a_response, many_records
+
+STAGES = (
+    "validate data/responses data/validated.jsonl data/rejects/validate.jsonl metrics/validate.json",
+    "dedup data/validated.jsonl data/dedup.jsonl data/rejects/dedup.jsonl metrics/dedup.json",
+    "balance data/dedup.jsonl data/balanced.jsonl metrics/balance.json",
+    "split data/balanced.jsonl data/train.jsonl data/rollout.jsonl data/validation.jsonl data/test.jsonl"
+    " metrics/split.json",
+    "convert data/train.jsonl data/rollout.jsonl data/validation.jsonl data/test.jsonl data/sets metrics/convert.json",
+    "pairs data/train.jsonl data/pairs.jsonl metrics/pairs.json",
+)
+ROOT = Path.cwd()
+
+
+def run(folder: Path, command: str, seed: str = "0") -> str:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_same_input_gives_the_same_bytes(a_project):
+    def all_stages(seed: str) -> dict[str, bytes]:
+        for stage in STAGES:
+            assert run(a_project, f"curate.{stage}", seed).startswith(stage.split()[0] + ": ")
+        files = [*a_project.glob("data/**/*.*"), *a_project.glob("metrics/*")]
+        return {str(path.relative_to(a_project)): path.read_bytes() for path in files}
+
+    items = [
+        Item(**{name: getattr(record, name) for name in Item.__struct_fields__})
+        for record in (*many_records(90), *many_records(5))
+    ]
+    broken = [a_response(id="broken", content="<item>")]
+    write(
+        a_project / "data/responses/environment.jsonl",
+        [a_response(id=f"{n:04}", content=written(item)) for n, item in enumerate(items)] + broken,
+    )
+
+    first, second = all_stages("1"), all_stages("2")
+
+    assert {name for name in first if first[name] != second.get(name)} == set()
+    assert len(first) == 1 + 2 + 2 + 1 + 4 + 9 + 1 + 6
+    assert all(first.values())
+
+
+def test_help_answers_at_once(a_project):
+    before = os.times()
+    text = run(a_project, "curate --help")
+    after = os.times()
+
+    assert all(stage.split()[0] in text for stage in STAGES)
+    assert (after.children_user + after.children_system) - (before.children_user + before.children_system) < 0.5
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_without_its_input_says_so_in_one_line(a_project, stage):
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    started = time.monotonic()
+
+    done = subprocess.run(
+        [sys.executable, "-m", *f"curate.{stage}".split()],
+        cwd=a_project,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "No such file" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (a_project / "metrics").exists()
+    assert time.monotonic() - started < 30

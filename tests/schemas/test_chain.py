@@ -1,0 +1,182 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import chain
+from schemas.chain import Malformed, parse, render, write
+from schemas.record import Item
+from tests.curate.builders import an_item
+
+PLAIN = write(an_item())
+PIECES = (
+    *re.findall(r"<[^>]+>", write(an_item(adjustment="改"))),
+    "问",
+    "B",
+    " ",
+    "\n",
+    "\r",
+    "\t",
+    "　",
+    "<",
+    "&",
+    "&amp;",
+    "&#66;",
+    "]]>",
+    "<![CDATA[x]]>",
+    "<!-- c -->",
+    "<?p?>",
+    "\0",
+    "\x1f",
+    "\x85",
+    "\u2028",
+    "\ufeff",
+    "\ufffe",
+    "𠀀",
+    "<b>",
+    '<step n="0">',
+    "<step n='1'>",
+    '<step n="01">',
+    "<think/>",
+)
+text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).map(str.strip).filter(bool)
+items = st.builds(
+    an_item,
+    question=text,
+    options=st.tuples(text, text, text, text),
+    think=text,
+    steps=st.lists(text, min_size=1, max_size=3).map(tuple),
+    reflection=text,
+    adjustment=st.none() | text,
+    answer=st.sampled_from("ABCD"),
+).filter(lambda item: not re.search("[\ufffe\uffff]", write(item)))
+
+
+@given(items)
+def test_what_is_written_is_read_back(item):
+    assert parse(write(item)) == item
+
+
+@st.composite
+def damaged(draw):
+    """A reply with pieces put in, taken out or put in the place of others."""
+    reply = write(draw(items))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(reply)))
+        gone = draw(st.sampled_from((0, 0, 1, 6)))
+        reply = reply[:at] + draw(st.sampled_from(PIECES)) + reply[at + gone :]
+    return reply
+
+
+@given(damaged())
+def test_the_pattern_reads_what_the_xml_parser_reads_and_nothing_else(reply):
+    reply = reply.strip()
+
+    fast = chain._plain(reply)
+
+    if fast and all((fast.question, *fast.options, fast.think, *fast.steps, fast.reflection)):
+        assert fast == chain._any(reply.encode())
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
+def test_no_soup_of_markup_raises_or_parses_differently(soup):
+    whole = f"<item><question>{soup}</question>" + PLAIN.partition("</question>")[2]
+
+    for reply in (soup, whole):
+        found = parse(reply)
+        fast = chain._plain(reply.strip())
+        assert isinstance(found, Item | Malformed)
+        if isinstance(found, Item) and fast:
+            assert found == fast == chain._any(reply.strip().encode())
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("", "empty"),
+        (" \n\u3000", "empty"),
+        ("答案是B", "not_xml"),
+        (PLAIN[:-10], "not_xml"),
+        (PLAIN + PLAIN, "not_xml"),
+        (PLAIN.replace("先", "\0"), "not_xml"),
+        (PLAIN.replace("先", "\ud800"), "not_xml"),
+        (PLAIN.replace("先", "AT&T"), "not_xml"),
+        (PLAIN.replace("先", "a<b"), "not_xml"),
+        (PLAIN.replace("先", "先" * 22_000), "too_large"),
+        ('<!DOCTYPE item [<!ENTITY a "b">]>' + PLAIN, "doctype"),
+        ('<!DOCTYPE item SYSTEM "http://localhost/x.dtd">' + PLAIN, "doctype"),
+        (PLAIN.replace("<item>", '<item xmlns="x">'), "wrong_shape"),
+        (
+            PLAIN.replace(
+                "<item>",
+                '<item xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:noNamespaceSchemaLocation="x.xsd">',
+            ),
+            "wrong_shape",
+        ),
+        (PLAIN.replace("<output>B<", "<output>E<"), "wrong_shape"),
+        (PLAIN.replace("<output>B<", "<output>b<"), "wrong_shape"),
+        (PLAIN.replace("<A>2012年</A>", ""), "wrong_shape"),
+        (PLAIN.replace("2012年", ""), "wrong_shape"),
+        (PLAIN.replace("2012年", "\u3000"), "wrong_shape"),
+        (PLAIN.replace("<think>", "<b>x</b><think>"), "wrong_shape"),
+        (PLAIN.replace("</item>", "again</item>"), "wrong_shape"),
+        (PLAIN.replace("<output>", "<adjustment> </adjustment><output>"), "wrong_shape"),
+    ],
+)
+def test_a_reply_that_is_not_exactly_one_item_is_malformed(reply, reason):
+    found = parse(reply)
+
+    assert isinstance(found, Malformed)
+    assert found.reason == reason
+    assert found.detail
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        PLAIN,
+        "\n\u3000" + PLAIN + "\n",
+        "\ufeff" + PLAIN,
+        PLAIN.replace("\n", "\r\n"),
+        '<?xml version="1.0" encoding="UTF-8"?>\n' + PLAIN,
+        '<?xml version="1.0" encoding="GB2312"?>\n' + PLAIN,
+        PLAIN.replace("<output>B<", "<output> B\n<"),
+        PLAIN.replace("2012", "&#50;012"),
+        PLAIN.replace("2012年", "<![CDATA[2012年]]>"),
+        PLAIN.replace('<step n="1">', "<step>"),
+        PLAIN.replace("<think>", "<!-- a note --><think>"),
+    ],
+)
+def test_what_xml_allows_changes_no_text(reply):
+    assert parse(reply) == an_item()
+
+
+def test_a_large_text_is_read_in_no_time():
+    item = an_item(think="思 & " * 6_000)
+
+    assert parse(write(item)) == an_item(think=item.think.strip())
+
+
+def test_a_chain_shows_the_chosen_parts_in_schema_order():
+    item = an_item(steps=("a < b",), adjustment="改")
+
+    assert render(item, ("output", "reasoning")) == ("<reasoning><step>a &lt; b</step></reasoning>\n<output>B</output>")
+    assert render(item).startswith("<think>")
+    assert "<adjustment>改</adjustment>\n<output>" in render(item)
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("<output>B</output>", "B"),
+        ("<output> Ｃ </output>", "C"),
+        ("<output>A</output><output>D</output>", "D"),
+        ("<output>E</output>", None),
+        ("B", None),
+        ("<output>B", None),
+        ("", None),
+    ],
+)
+def test_the_last_output_of_a_broken_chain_counts(text, letter):
+    assert chain.output(text) == letter

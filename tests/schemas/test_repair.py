@@ -1,0 +1,126 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.chain import Malformed, write
+from schemas.repair import REPAIRS, mend
+from tests.curate.builders import an_item
+
+PLAIN = write(an_item())
+FENCED = an_item(question="下面的代码输出什么？\n```python\nprint(1 < 2)\n```\n请选择。")
+
+
+@pytest.mark.parametrize(
+    ("reply", "item", "repairs"),
+    [
+        (PLAIN, an_item(), ()),
+        (f"```xml\n{PLAIN}\n```", an_item(), ("code_fence",)),
+        (f"好的：\n```\n{PLAIN}\n```\n希望有帮助。", an_item(), ("code_fence",)),
+        (f"```xml\n{PLAIN}", an_item(), ("code_fence",)),
+        (f"```xml\n{write(FENCED)}\n```", FENCED, ("code_fence",)),
+        (write(FENCED).replace("&lt;", "<"), FENCED, ("bare_markup",)),
+        (f"好的，题目如下。\n{PLAIN}\n以上。", an_item(), ("surrounding_text",)),
+        (PLAIN.replace("2012年", "AT&T"), an_item(options=("AT&T", "2015年", "2016年", "2018年")), ("bare_markup",)),
+        (
+            PLAIN.replace("先", "a<b且b>c，&nbsp; <x>"),
+            an_item(think="a<b且b>c，&nbsp; <x>回忆《巴黎协定》的背景。"),
+            ("bare_markup",),
+        ),
+        (PLAIN.replace("先", "<b>先</b>"), an_item(think="<b>先</b>回忆《巴黎协定》的背景。"), ("bare_markup",)),
+        (PLAIN.replace("先", "x]]>y"), an_item(think="x]]>y回忆《巴黎协定》的背景。"), ("bare_markup",)),
+        (PLAIN.replace("先", "<![CDATA[a&b]]>&"), an_item(think="a&b&回忆《巴黎协定》的背景。"), ("bare_markup",)),
+        (
+            PLAIN.replace('n="1"', "n = '1'").replace("先", "&"),
+            an_item(think="&回忆《巴黎协定》的背景。"),
+            ("bare_markup",),
+        ),
+        (PLAIN.replace("<output>", "<adjustment></adjustment><output>"), an_item(), ("empty_adjustment",)),
+        (PLAIN.replace("<output>", "<adjustment/><output>"), an_item(), ("empty_adjustment",)),
+        (PLAIN.replace("</think>", ""), an_item(), ("missing_end_tags",)),
+        (PLAIN.replace("</step>", "").replace("</A>", ""), an_item(), ("missing_end_tags",)),
+        (PLAIN.replace("</options>", ""), an_item(), ("missing_end_tags",)),
+        (PLAIN.replace("</reasoning>", ""), an_item(), ("missing_end_tags",)),
+        (PLAIN.replace("</item>", ""), an_item(), ("missing_end_tags",)),
+        (PLAIN.replace("</output>\n</item>", ""), an_item(), ("missing_end_tags",)),
+        (PLAIN.replace(">B<", ">Ｂ<"), an_item(), ("answer_letter",)),
+        (PLAIN.replace(">B<", ">（B）<"), an_item(), ("answer_letter",)),
+        (PLAIN.replace(">B<", ">选项B<"), an_item(), ("answer_letter",)),
+        (PLAIN.replace(">B<", ">答案：b。<"), an_item(), ("answer_letter",)),
+        (PLAIN.replace(">B<", ">The answer is B<"), an_item(), ("answer_letter",)),
+        (PLAIN.replace(">B<", ">B. 2015年<"), an_item(), ("answer_letter",)),
+        (
+            f"如下\n{PLAIN.replace('先', '&').replace('</think>', '').replace('>B<', '>Ｂ<')}",
+            an_item(think="&回忆《巴黎协定》的背景。"),
+            ("surrounding_text", "bare_markup", "missing_end_tags", "answer_letter"),
+        ),
+    ],
+)
+def test_what_can_be_mended_is_mended_to_the_letter_and_named(reply, item, repairs):
+    assert mend(reply) == (item, repairs)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "答案是B",
+        PLAIN + PLAIN,
+        PLAIN[: PLAIN.index("<reflection>")],  # cut off before the answer
+        PLAIN.replace(">B<", "><"),
+        PLAIN.replace(">B<", ">B或C<"),
+        PLAIN.replace(">B<", ">不是B<"),
+        PLAIN.replace(">B<", ">B. 2016年<"),  # the text of another option
+        PLAIN.replace(">B<", ">BC<"),
+        PLAIN.replace(">B<", ">2015年<"),
+        PLAIN.replace("<A>2012年</A>", "<A>2012年</B>"),
+        PLAIN.replace("<think>", "先想</think>"),
+        PLAIN.replace("<A>2012年</A>", ""),
+        PLAIN.replace("先", "若<B>成立则"),
+        '<!DOCTYPE item [<!ENTITY a "b">]>' + PLAIN.replace("先", "&a;"),
+        PLAIN.replace("先", "\0"),
+    ],
+)
+def test_what_would_be_a_guess_stays_broken(reply):
+    assert isinstance(mend(reply), Malformed)
+
+
+raw = (
+    st.text(st.sampled_from("问A b1<>&;\"'/\n。]　"), min_size=1)
+    .map(str.strip)
+    .filter(bool)
+    .filter(lambda text: not any(mark in text for mark in ("<A", "<B", "<C", "</", "<b", "&;")))
+)
+
+
+@given(raw, raw)
+def test_text_with_bare_markup_comes_back_as_it_went_in(question, step):
+    item = an_item(question=question, steps=(step,))
+    reply = write(item).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+
+    mended = mend(reply)
+
+    assert not isinstance(mended, Malformed)
+    assert mended[0] == item
+
+
+@given(raw, st.sets(st.sampled_from(["</question>", "</A>", "</think>", "</reflection>", "</options>", "</item>"])))
+def test_end_tags_are_put_back_where_they_were(question, missing):
+    reply = write(an_item(question=question))
+    for tag in missing:
+        reply = reply.replace(tag, "")
+
+    mended = mend(reply)
+
+    assert not isinstance(mended, Malformed)
+    assert mended[0] == an_item(question=question)
+
+
+@pytest.mark.parametrize("repair", REPAIRS.values(), ids=REPAIRS)
+def test_a_repair_leaves_a_good_reply_alone(repair):
+    assert repair(PLAIN) == PLAIN
+
+
+@given(st.text(st.sampled_from("<>/itemoupAB&`x\n 答案")))
+def test_no_text_makes_mending_raise(reply):
+    mend(reply)
+    mend(f"<item>{reply}</item>")

@@ -1,0 +1,114 @@
+import json
+
+import pytest
+
+from schemas.faults import Fault
+from schemas.record import Message, Prompt
+from train import grpo
+
+
+def some_prompts(n=20):
+    return [Prompt(id=f"p{i}", prompt=(Message(role="user", content="?"),), answer="A") for i in range(n)]
+
+
+def a_reply(id, total):
+    return grpo.Reply(id=id, response="", rewards={"valid": total}, total=total)
+
+
+def test_what_is_held_out_depends_on_ids_alone_and_is_not_trained_on():
+    prompts = some_prompts()
+
+    training, held = grpo.divide(prompts, 5, 7)
+    _, again = grpo.divide(prompts[::-1], 5, 7)
+
+    assert {p.id for p in held} == {p.id for p in again}
+    assert len(held) == 5
+    assert not {p.id for p in training} & {p.id for p in held}
+
+
+def test_replies_to_one_prompt_count_as_one_draw():
+    replies = [a_reply("a", 0.0), a_reply("a", 1.0), a_reply("b", 0.5), a_reply("b", 0.5)]
+
+    found = grpo.summary(replies, {"valid": 1.0})
+
+    assert found["mean"] == 0.5
+    assert found["interval95"] == [0.5, 0.5]
+    assert found["components"]["valid"]["mean"] == 0.5
+
+
+def test_the_gain_is_paired_by_prompt():
+    before = [a_reply("a", 0.1), a_reply("b", 0.5)]
+    after = [a_reply("a", 0.3), a_reply("b", 0.7)]
+
+    assert grpo.gain(before, after) == {"mean": 0.2, "interval95": [0.2, 0.2]}
+
+
+def test_rewards_are_shown_before_and_after_training(trained):
+    grpo.main(["data/prompts.jsonl", "models/reasoning", "models/grpo", "metrics/grpo.json"], standalone_mode=False)
+
+    figures = json.loads((trained / "metrics/grpo.json").read_text())
+    assert figures["steps"] == 2
+    assert figures["prompts"] == 44
+    assert set(figures["reward_before"]["components"]) == {"correct", "format", "reasoning", "valid", "neutrality"}
+    assert figures["reward_gain"]["mean"] == pytest.approx(
+        figures["reward_after"]["mean"] - figures["reward_before"]["mean"], abs=1e-3
+    )
+    assert "reward" in figures["last"]
+    assert (trained / "models/grpo/model.safetensors").exists()
+
+
+def test_a_run_that_failed_late_goes_on_and_keeps_its_start(trained, changed, monkeypatch):
+    arguments = ["data/prompts.jsonl", "models/reasoning", "models/grpo2", "metrics/grpo2.json"]
+    changed({"grpo": {"z_score": True}})
+    real = grpo.models.save
+
+    def full_disk(*args):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(grpo.models, "save", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        grpo.main(arguments, standalone_mode=False)
+    monkeypatch.setattr(grpo.models, "save", real)
+    (start,) = trained.glob(".store/checkpoints/grpo/*/before.jsonl")
+    before = start.read_bytes()
+
+    grpo.main(arguments, standalone_mode=False)
+
+    figures = json.loads((trained / "metrics/grpo2.json").read_text())
+    assert figures["resumed_at"] == 2
+    assert len(before.splitlines()) == 8
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"rewards": {"corect": 1.0}}, r"grpo\.rewards\.corect: no such reward; did you mean 'correct'"),
+        ({"trainer": {"num_generation": 4}}, "did you mean 'num_generations'"),
+        ({"max_prompt": 1}, "0 prompts of at most 1 tokens"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_named(trained, changed, values, words):
+    changed({"grpo": values})
+
+    with pytest.raises(Fault, match=words):
+        grpo.main(["data/prompts.jsonl", "models/reasoning", "models/y", "metrics/y.json"], standalone_mode=False)
+
+
+def test_a_checkpoint_inside_a_generation_is_refused(trained, changed):
+    changed({"grpo": {"trainer": {**CUT}}})
+
+    with pytest.raises(Fault, match="save_steps: must be a multiple of 2"):
+        grpo.main(["data/prompts.jsonl", "models/reasoning", "models/y", "metrics/y.json"], standalone_mode=False)
+
+
+CUT = {
+    "max_steps": 2,
+    "per_device_train_batch_size": 8,
+    "num_generations": 4,
+    "max_completion_length": 8,
+    "steps_per_generation": 2,
+    "save_steps": 1,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "use_cpu": True,
+}

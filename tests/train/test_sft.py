@@ -1,0 +1,105 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from schemas import rows
+from schemas.faults import Fault
+from schemas.record import Example
+from train import sft
+from train.model import load
+
+SETS = ("data/sft.reasoning.train.jsonl", "data/sft.reasoning.validation.jsonl")
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_run_leaves_model_config_curve_samples_and_card(trained):
+    out = trained / "models/reasoning"
+    figures = json.loads((trained / "metrics/sft.reasoning.json").read_text())
+
+    assert {"config.json", "run.json", "curve.jsonl", "samples.jsonl", "README.md"} <= {p.name for p in out.iterdir()}
+    assert figures["steps"] == 8
+    assert (figures["rows"], figures["cut"], figures["dropped"]) == (48, 0, 0)
+    assert figures["validation"]["n"] == 8
+    losses = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in losses if "loss" in line]
+    assert losses[-1] < losses[0]
+    assert json.loads((out / "run.json").read_text())["params"]["trainer"]["max_steps"] == 8
+    assert not list((trained / ".store/checkpoints/sft@reasoning").iterdir())
+
+
+def test_the_loss_on_a_cpu_is_trls(project):
+    from trl import SFTConfig, SFTTrainer
+
+    from train.model import Source
+
+    network, tokenizer = load(
+        Source(model=None, dtype="float32", quantize="none", lora=None), "models/base", train=True
+    )
+    examples = list(rows.read(SETS[1], Example))
+    data, _ = sft.dataset(examples, tokenizer, 160)
+    args = SFTConfig(
+        output_dir=".store/x", use_cpu=True, bf16=False, dataset_kwargs={"skip_prepare_dataset": True}, report_to="none"
+    )
+
+    def loss(kind, rows):
+        trainer = kind(model=network, args=args, train_dataset=rows, eval_dataset=rows, processing_class=tokenizer)
+        return trainer.evaluate()["eval_loss"]
+
+    ours = loss(sft._scoring_labels_only(SFTTrainer), data)
+    assert ours == pytest.approx(loss(SFTTrainer, data), rel=1e-5)
+
+
+def test_rows_that_do_not_fit_are_cut_or_dropped_and_counted(project):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained("models/base")
+    examples = list(rows.read(SETS[1], Example))
+    whole, _ = sft.dataset(examples, tokenizer, None)
+    prompt = max(row["labels"].count(-100) for row in whole)
+
+    cut, figures = sft.dataset(examples, tokenizer, prompt + 3)
+    _, none = sft.dataset(examples, tokenizer, 4)
+
+    assert figures["cut"] == len(examples)
+    assert max(len(row["input_ids"]) for row in cut) == prompt + 3
+    assert none["dropped"] == len(examples)
+
+
+def test_a_killed_run_goes_on_and_leaves_the_same_bytes(trained, tmp_path):
+    command = [sys.executable, "-m", "train.sft", "reasoning", *SETS, "models/base", "models/killed", "metrics/k.json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_ROOT": str(tmp_path)}
+    process = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 90
+    while not list(tmp_path.glob("**/checkpoint-4/trainer_state.json")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    subprocess.run(command, env=environment, check=True)
+
+    assert json.loads((trained / "metrics/k.json").read_text())["resumed_at"] >= 4
+    for file in sorted((trained / "models/reasoning").iterdir()):
+        assert (trained / "models/killed" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_an_adapter_run_leaves_an_adapter(project, changed):
+    lora = {"r": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj"], "bias": "none"}
+    changed({"sft": {"reasoning": {"lora": lora}}})
+
+    sft.main(["reasoning", *SETS, "models/base", "models/adapter", "metrics/a.json"], standalone_mode=False)
+
+    assert (project / "models/adapter/adapter_model.safetensors").exists()
+    assert "library_name: peft" in (project / "models/adapter/README.md").read_text()
+
+
+def test_an_unknown_variant_is_named(project):
+    with pytest.raises(Fault, match=r"sft\.reasonin: .*did you mean 'reasoning'"):
+        sft.main(["reasonin", *SETS, "models/base", "models/x", "metrics/x.json"], standalone_mode=False)

@@ -1,0 +1,1 @@
+"""Trains the solver, lets it answer, hands the answers in and scores them."""

@@ -1,0 +1,19 @@
+"""The command `train`: every stage of the solver, and the commands beside them."""
+
+from schemas.cli import Commands
+
+main = Commands(
+    "Train the solver, let it answer, hand the answers in and score them.",
+    {
+        "base": ("train.base", "make the tiny base model from scratch"),
+        "sft": ("train.sft", "fine-tune on chats, with or without reasoning"),
+        "grpo": ("train.grpo", "reinforce by named, weighted rewards"),
+        "predict": ("train.predict", "answer the test questions"),
+        "submission": ("train.submission", "check the answers and write submission.csv"),
+        "score": ("train.score", "score every variant against the key"),
+        "compare": ("train.compare", "print the table of all variants"),
+    },
+)
+
+if __name__ == "__main__":
+    main(prog_name="train")

@@ -1,0 +1,162 @@
+"""Fine-tune a model on chats, the loss on the reply alone; an interrupted run goes on from its last checkpoint.
+
+training and validation examples (JSONL), a base model → a model or adapter folder with its config, curve, samples and
+card, metrics. The variants (plain, reasoning, …) are the keys of the section `sft`.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from schemas import rows
+from schemas.faults import Fault
+from schemas.params import Count, load
+from schemas.record import Example, Row
+from train import model as models
+from train.answers import accuracy, extract
+
+
+class SftParams(models.Source, frozen=True):
+    """How one variant is trained."""
+
+    questions: Count
+    """Validation questions answered after training: token accuracy says little about answers."""
+    sampling: models.Sampling
+    """How they are answered."""
+    trainer: dict[str, Any]
+    """Handed to trl.SFTConfig as it stands."""
+    seed: int
+
+
+class Sample(Row, frozen=True):
+    """A validation question as the trained model answered it."""
+
+    id: str
+    prompt: str
+    reference: str
+    response: str
+
+
+def dataset(examples: Sequence[Example], tokenizer: Any, max_length: int | None) -> tuple[Any, dict[str, int]]:
+    """Return a Dataset of input_ids and labels, and what the length limit does: replies cut, rows that lose theirs.
+
+    A row whose prompt alone fills the limit has nothing to learn from and is left out here, where it is counted; TRL
+    would drop it without a word.
+    """
+    from datasets import Dataset
+
+    limit = max_length or 10**9
+    made = models.tokens(examples, tokenizer)
+    kept = [row for row in made if any(label != -100 for label in row["labels"][:limit])]
+    figures = {
+        "rows": len(kept),
+        "cut": sum(len(row["input_ids"]) > limit for row in kept),
+        "dropped": len(made) - len(kept),
+        "tokens": sum(min(len(row["input_ids"]), limit) for row in kept),
+    }
+    short = [{name: ids[:limit] for name, ids in row.items()} for row in kept]
+    return Dataset.from_list(short), figures
+
+
+def sft(
+    params: SftParams, variant: str, network: Any, tokenizer: Any, data: tuple[Any, Any], place: Path
+) -> tuple[Any, dict[str, Any]]:
+    """Train; return TRL's trainer and the figures."""
+    from trl import SFTConfig, SFTTrainer
+
+    def make(settings: dict[str, Any]) -> Any:
+        given = {name: value for name, value in settings.items() if name != "dataset_kwargs"}
+        # Rows come tokenized and cut: TRL need not walk them again, unless it is to pack them.
+        prepared = {"skip_prepare_dataset": not settings.get("packing", False), **settings.get("dataset_kwargs", {})}
+        ours = {"output_dir": str(place), "seed": params.seed, "data_seed": params.seed, "dataset_kwargs": prepared}
+        args = models.config(SFTConfig, f"sft.{variant}", given, **ours)
+        kind = _scoring_labels_only(SFTTrainer) if args.device.type == "cpu" else SFTTrainer
+        return kind(model=network, args=args, train_dataset=data[0], eval_dataset=data[1], processing_class=tokenizer)
+
+    trainer, figures = models.fit(make, params.trainer, f"sft@{variant}", place)
+    figures["eval_loss"] = round(trainer.evaluate()["eval_loss"], 4)
+    return trainer, figures
+
+
+def _scoring_labels_only(trainer: Any) -> Any:
+    """Return TRL's trainer with a loss that projects onto the vocabulary only the positions that have a label.
+
+    On a GPU TRL does so itself; on a CPU it projects all and does it again backwards, more than half of a small model's
+    step. The loss is the same number.
+    """
+    from torch.nn.functional import cross_entropy
+
+    class Compact(trainer):  # type: ignore[misc]
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            labels = inputs.pop("labels")[:, 1:]
+            seen = model.get_decoder()(**inputs, use_cache=False).last_hidden_state[:, :-1]
+            labelled = labels != -100
+            logits = model.get_output_embeddings()(seen[labelled]).float()
+            loss = cross_entropy(logits, labels[labelled], reduction="sum")
+            return loss / (labelled.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
+
+    return Compact
+
+
+def answered(
+    network: Any, tokenizer: Any, examples: Sequence[Example], sampling: models.Sampling
+) -> tuple[list[Sample], list[bool]]:
+    """Return the replies to the questions of examples, and whether each gives the letter of its reference."""
+    prompts = [example.messages[:-1] for example in examples]
+    replies = {n: text for batch in models.generate(network, tokenizer, prompts, sampling) for n, text in batch}
+    samples = [
+        Sample(id=e.id, prompt=e.messages[-2].content, reference=e.messages[-1].content, response=replies[n])
+        for n, e in enumerate(examples)
+    ]
+    return samples, [_letter(sample.response) == _letter(sample.reference) for sample in samples]
+
+
+def _letter(text: str) -> str | None:
+    found = extract(text)
+    return found[0] if found else None
+
+
+@click.command(help=__doc__.partition("\n")[0])
+@click.argument("variant")
+@click.argument("train", type=click.Path(path_type=Path))
+@click.argument("validation", type=click.Path(path_type=Path))
+@click.argument("base")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("metrics", type=click.Path(path_type=Path))
+def main(variant: str, train: Path, validation: Path, base: str, out: Path, metrics: Path) -> None:
+    """Train BASE, or the model that sft.VARIANT names instead, on TRAIN; write the model to OUT."""
+    params = load(f"sft.{variant}", SftParams)
+    start = params.model or base
+    examples = list(rows.read(train, Example))
+    held = list(rows.read(validation, Example))
+    if not examples or not held:
+        raise Fault(f"{train if not examples else validation}: no rows to train or validate on")
+    place = models.workplace(f"sft@{variant}", (params, start), [train, validation, Path(start)])
+    models.quiet(local=models.is_local(start))
+    cpu = bool(params.trainer.get("use_cpu", False))
+    network, tokenizer = models.load(params, start, train=True, cpu=cpu)
+    max_length = params.trainer.get("max_length", 1024)
+    data, lengths = dataset(examples, tokenizer, max_length)
+    held_data, _ = dataset(held, tokenizer, max_length)
+    trainer, trained = sft(params, variant, network, tokenizer, (data, held_data), place)
+    samples, verdicts = answered(trainer.model, tokenizer, held[: params.questions], params.sampling)
+    figures: dict[str, Any] = {**lengths, **trained, "validation": accuracy(verdicts)}
+    with models.folder(out) as new:
+        models.save(trainer, tokenizer, new, params, f"sft@{variant}", start, figures)
+        rows.write(new / "samples.jsonl", samples)
+    rows.write_json(metrics, figures)
+    shutil.rmtree(place)
+    click.echo(
+        f"sft@{variant}: {figures['steps']} steps in {figures['seconds']} s, eval loss {figures['eval_loss']}, "
+        f"{sum(verdicts)} of {len(verdicts)} validation questions right; {figures['cut']} replies cut, "
+        f"{figures['dropped']} rows too long"
+    )
+
+
+if __name__ == "__main__":
+    main()
