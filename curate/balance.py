@@ -89,7 +89,40 @@ def reorder(record: Record, order: Order) -> Record | Unclear:
     texts = rewrite_all(chain_texts(record), moved, old, new)
     if isinstance(texts, Unclear):
         return texts
-    return replace(with_chain(record, texts), options=new, answer=moved[record.answer])
+    told = with_chain(record, texts)
+    return replace(told, steps=_in_turn(record.steps, told.steps), options=new, answer=moved[record.answer])
+
+
+def _in_turn(before: tuple[str, ...], after: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the steps with those that took the options one by one, A to D, taking them so again."""
+    steps = list(after)
+    for start in range(len(steps) - len(LETTERS) + 1):
+        run = slice(start, start + len(LETTERS))
+        if tuple(map(_only_letter, before[run])) == LETTERS:
+            steps[run] = sorted(after[run], key=lambda step: _only_letter(step) or "")
+    return tuple(steps)
+
+
+def _only_letter(step: str) -> Letter | None:
+    """The letter a step speaks of, if it speaks of one."""
+    found = find(step)
+    return found[0].letter if not isinstance(found, Unclear) and len(found) == 1 else None
+
+
+def orders(record: Record, count: int, seed: int) -> list[Record]:
+    """Return the record and, up to `count` of at most four, itself in other orders, the answer at another letter each.
+
+    Only the record itself where its options cannot be moved.
+    """
+    found = [record]
+    if count > 1 and unmovable(record) is None:
+        at = LETTERS.index(record.answer)
+        for turn in range(1, min(count, len(LETTERS))):
+            order = _order(record.answer, LETTERS[(at + turn) % 4], _draw(seed + turn, record.id))
+            moved = reorder(record, order)
+            if not isinstance(moved, Unclear):
+                found.append(moved)
+    return found
 
 
 def metrics(before: Iterable[Record], found: Balanced) -> dict[str, object]:

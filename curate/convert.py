@@ -13,23 +13,30 @@ train.jsonl, rollout.jsonl, validation.jsonl, test.jsonl (Record) → a folder, 
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import click
 import msgspec
+from msgspec import Meta
 
 from curate import tsv
+from curate.balance import orders
 from schemas import chat, rows
-from schemas.params import ChatPrompt, Params, load
+from schemas.params import ChatPrompt, Count, Params, load
 from schemas.record import LETTERS, Example, Prompt, Record
 
 Part = Literal["think", "reasoning", "reflection", "adjustment", "output"]
 
 
 class ConvertParams(Params, frozen=True):
-    """What of a chain a model is trained to write."""
+    """What a model is trained on."""
 
     parts: tuple[Part, ...]
+    """Of a chain."""
+    orders: Annotated[int, Meta(ge=1, le=4)]
+    """In how many orders of its options a training question is shown, the answer at another letter each time: a model
+    that sees one learns the letter by heart instead of looking for the option."""
+    seed: Count
 
 
 class PromptsParams(Params, frozen=True):
@@ -90,7 +97,7 @@ def write_parquet(path: Path, sides: Mapping[str, list[Record]]) -> None:
 @click.argument("metrics_file", metavar="METRICS", type=click.Path(path_type=Path))
 def main(train: Path, rollout: Path, validation: Path, test: Path, out_dir: Path, metrics_file: Path) -> None:
     """Write the bank in the forms that trainers, competitions and people read."""
-    parts = load("convert", ConvertParams).parts
+    params = load("convert", ConvertParams)
     prompts = load("prompts", PromptsParams)
     sides = {
         side: list(rows.read(path, Record))
@@ -99,8 +106,10 @@ def main(train: Path, rollout: Path, validation: Path, test: Path, out_dir: Path
     numbers: dict[str, int] = {}
     for side in ("train", "validation"):
         records = sides[side]
+        if side == "train":
+            records = [shown for record in records for shown in orders(record, params.orders, params.seed)]
         made = {
-            f"sft.reasoning.{side}.jsonl": (example(record, prompts.reasoning, parts) for record in records),
+            f"sft.reasoning.{side}.jsonl": (example(record, prompts.reasoning, params.parts) for record in records),
             f"sft.plain.{side}.jsonl": (example(record, prompts.plain, ()) for record in records),
         }
         for name, examples in made.items():

@@ -562,14 +562,14 @@ def _full(draft: Draft, options: list[str], rng: Random) -> Item:
         )
     )
     background = "相关的背景事实有：" + "；".join(dict.fromkeys(draft.evidence)) + "。"
-    checks = "；".join(
-        f"选项{LETTERS[n]}，{draft.notes[text]}，{'符合题意' if text == draft.right else '不符合题意'}"
+    checks = (
+        f"核对选项{LETTERS[n]}：{draft.notes[text]}，{'符合题意' if text == draft.right else '不符合题意'}。"
         for n, text in enumerate(options)
     )
     steps = (
         f"明确问题：{draft.stem}需要判断的是{draft.about}。",
         *(f"列出依据：{fact}。" for fact in draft.evidence),
-        f"逐项核对：{checks}。",
+        *checks,
         f"得出结论：{draft.verdict}{draft.right}，因此选{letter}。",
     )
     runner_up = LETTERS[options.index(rng.choice(draft.wrong))]

@@ -3,7 +3,7 @@ from itertools import permutations
 
 import pytest
 
-from curate.balance import BalanceParams, balance, metrics, reorder, unmovable
+from curate.balance import BalanceParams, balance, metrics, orders, reorder, unmovable
 from schemas.record import LETTERS
 from tests.curate.builders import a_record, many_records
 
@@ -102,3 +102,28 @@ def test_a_draw_depends_on_seed_and_id_alone():
 
 def test_no_rows_are_no_rows():
     assert metrics([], balance([], PARAMS))["records"] == 0
+
+
+def test_a_record_in_four_orders_has_its_answer_once_at_each_letter():
+    record = a_record()
+
+    shown = orders(record, 4, seed=7)
+
+    assert shown[0] == record
+    assert sorted(other.answer for other in shown) == list("ABCD")
+    assert {other.text(other.answer) for other in shown} == {record.text(record.answer)}
+    assert {tuple(sorted(other.options)) for other in shown} == {tuple(sorted(record.options))}
+
+
+def test_a_record_that_may_not_be_moved_is_shown_as_it_is():
+    record = a_record(think="A国先加入。")
+
+    assert orders(record, 4, seed=7) == [record]
+
+
+def test_steps_that_take_the_options_in_turn_still_do():
+    record = a_record(steps=("逐项看", "2012年（A）", "2015年（B）", "2016年（C）", "2018年（D）", "所以是2015年（B）"))
+
+    for shown in orders(record, 4, seed=7):
+        looked = [f"{text}（{letter}）" for letter, text in zip("ABCD", shown.options, strict=True)]
+        assert shown.steps == ("逐项看", *looked, f"所以是2015年（{shown.answer}）")

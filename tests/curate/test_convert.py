@@ -74,8 +74,8 @@ def test_all_files_are_written_with_their_rows(sets):
     numbers = json.loads((sets.parent / "metrics.json").read_text())
     assert numbers == {
         name: {
-            "sft.reasoning.train.jsonl": 5,
-            "sft.plain.train.jsonl": 5,
+            "sft.reasoning.train.jsonl": 20,
+            "sft.plain.train.jsonl": 20,
             "sft.reasoning.validation.jsonl": 2,
             "sft.plain.validation.jsonl": 2,
             "grpo.jsonl": 1,
@@ -84,7 +84,7 @@ def test_all_files_are_written_with_their_rows(sets):
         }.get(name, 10)
         for name in FILES
     }
-    assert len(list(read(sets / "sft.reasoning.train.jsonl", Example))) == 5
+    assert len(list(read(sets / "sft.reasoning.train.jsonl", Example))) == 20
     assert len(list(read(sets / "grpo.jsonl", Prompt))) == 1
 
 
