@@ -1,0 +1,211 @@
+"""The pipeline as people run it: real DVC, real stages, a small grid, in a project folder of its own."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from schemas import profile
+
+ROOT = Path(__file__).parents[1]
+TOPICS = ("economy", "environment", "education")
+TINY = {
+    "max_steps": 12,
+    "per_device_train_batch_size": 8,
+    "save_steps": 6,
+    "logging_steps": 6,
+    "warmup_steps": 2,
+    "lr_scheduler_type": "constant_with_warmup",
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "use_cpu": True,
+}
+SMALL: dict[str, Any] = {
+    "split": {"test": 0.2, "validation": 0.1, "rollout": 0.1},
+    "base": {"vocabulary": 600, "layers": 2, "hidden": 64, "intermediate": 64},
+    "sft": {
+        variant: {"questions": 8, "sampling": {"max_new_tokens": 8}, "trainer": TINY | {"max_length": 256}}
+        for variant in ("plain", "reasoning")
+    },
+    "grpo": {
+        "held_out": 4,
+        "samples": 2,
+        "trainer": TINY | {"max_steps": 2, "save_steps": 1, "num_generations": 4, "max_completion_length": 12},
+    },
+    "predict": {variant: {"max_new_tokens": 8} for variant in ("plain", "reasoning", "grpo")},
+}
+
+
+def dvc(project: Path, *words: str, status: int = 0) -> str:
+    """Run DVC in a project as a person does; return what it printed."""
+    env = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    env.pop("DVC_ROOT", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *words], cwd=project, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def stages_run(output: str) -> set[str]:
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
+
+
+def rewrite(project: Path, change: Any) -> None:
+    """Change params.yaml by hand."""
+    path = project / "params.yaml"
+    document = profile.read(path)
+    change(document)
+    path.write_text(profile.text(document), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small project in a folder with a space in its name, reproduced once from nothing."""
+    folder = tmp_path_factory.mktemp("a project")
+    for name in ("datagen", "curate", "train", "schemas", ".dvc"):
+        ignored = shutil.ignore_patterns("__pycache__", "cache", "tmp")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder / name)
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+
+    def small(document: Any) -> None:
+        for slug in set(document["topics"]) - set(TOPICS):
+            del document["topics"][slug]
+        for topic in document["topics"].values():
+            topic["samples"] = 3
+        document.update(profile.merged(document, SMALL))
+
+    rewrite(folder, small)
+    printed = dvc(folder, "repro")
+    assert {"generate@economy", "validate", "sft@plain", "grpo", "predict@reasoning", "score"} <= stages_run(printed)
+    return folder
+
+
+def test_one_command_ends_in_checked_submissions_and_a_score_for_every_variant(project: Path) -> None:
+    with open(project / "data/sets/test.csv", encoding="utf-8", newline="") as file:
+        asked = [row["id"] for row in csv.DictReader(file)]
+
+    score = json.loads((project / "metrics/score.json").read_text("utf-8"))
+    assert set(score["variants"]) == {"plain", "reasoning", "grpo"}
+    for variant in score["variants"]:
+        with open(project / f"submissions/{variant}/submission.csv", encoding="utf-8", newline="") as file:
+            handed_in = list(csv.DictReader(file))
+        assert sorted(row["id"] for row in handed_in) == sorted(asked)
+        assert {row["answer"] for row in handed_in} <= set("ABCD")
+        assert (project / f"submissions/{variant}/detailed_results.csv").is_file()
+
+
+def test_a_second_run_has_nothing_to_do(project: Path) -> None:
+    assert "up to date" in dvc(project, "repro")
+
+
+def test_a_topics_setting_reruns_that_topic_and_what_is_downstream(project: Path) -> None:
+    before = (project / "params.yaml").read_text("utf-8")
+    rewrite(project, lambda document: document["topics"]["economy"].update(samples=4))
+
+    would_run = stages_run(dvc(project, "repro", "--dry"))
+    (project / "params.yaml").write_text(before, encoding="utf-8")
+
+    assert "generate@economy" in would_run
+    assert not {f"generate@{topic}" for topic in TOPICS if topic != "economy"} & would_run
+    assert {"validate", "split", "sft@reasoning", "score"} <= would_run
+
+
+def test_one_topic_is_made_anew_and_the_others_keep_their_bytes(project: Path) -> None:
+    before = {topic: (project / f"data/responses/{topic}.jsonl").read_bytes() for topic in TOPICS}
+
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "datagen", "regen", "environment", "--no-repro"]
+    subprocess.run(command, cwd=project, env=env, check=True, capture_output=True)
+    ran = stages_run(dvc(project, "repro", "convert"))
+
+    assert {stage for stage in ran if stage.startswith("generate@")} == {"generate@environment"}
+    after = {topic: (project / f"data/responses/{topic}.jsonl").read_bytes() for topic in TOPICS}
+    assert {topic for topic in TOPICS if after[topic] != before[topic]} == {"environment"}
+
+
+def test_a_removed_topic_leaves_the_data(project: Path) -> None:
+    rewrite(project, lambda document: document["topics"].pop("education"))
+
+    dvc(project, "repro", "validate")
+
+    topics = {json.loads(line)["topic"] for line in (project / "data/validated.jsonl").read_bytes().splitlines()}
+    assert topics == set(TOPICS) - {"education"}
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda d: d.update(dedupp=d.pop("dedup")), "params.yaml: dedupp: unknown section; did you mean 'dedup'?"),
+        (lambda d: d["dedup"].pop("threshold"), "params.yaml: dedup: Object missing required field `threshold`"),
+        (lambda d: d["dedup"].update(treshold=0.9), "params.yaml: dedup: Object contains unknown field `treshold`"),
+        (lambda d: d["dedup"].update(threshold="high"), "params.yaml: dedup.threshold: Expected `float`, got `str`"),
+        (lambda d: d["topics"].update({"../evil": d["topics"]["economy"]}), "params.yaml: topics.../evil: a slug"),
+    ],
+)
+def test_a_wrong_line_of_params_is_named(project: Path, change: Any, line: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((project / "params.yaml").read_text("utf-8"), encoding="utf-8")
+    rewrite(tmp_path, change)
+    files = ["in.jsonl", "out.jsonl", "rejects.jsonl", "metrics.json"]
+    stage = ["curate.validate", "responses", *files[1:]] if "topics" in line else ["curate.dedup", *files]
+
+    done = subprocess.run(
+        [sys.executable, "-m", *stage],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert line in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_each_stage_is_one_word_everywhere() -> None:
+    """The stage, its params section, its module and its tests bear one name; submission has no values to set."""
+    yaml = YAML(typ="safe", pure=True)
+    stages = yaml.load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
+    sections = yaml.load((ROOT / "params.yaml").read_text("utf-8"))
+
+    for name, stage in stages.items():
+        command = stage.get("do", stage)["cmd"]
+        package = command.split()[2].partition(".")[0]
+        assert command.startswith(f"python -m {package}.{name} ")
+        assert (ROOT / package / f"{name}.py").is_file()
+        assert (ROOT / "tests" / package / f"test_{name}.py").is_file()
+        assert name in sections or name == "submission"
+    assert set(sections) - set(stages) == {"topics", "difficulties", "types", "prompts"}
+
+
+def test_a_stage_depends_on_the_code_it_imports() -> None:
+    """A module that a stage imports from its own package is among its deps, or a change of it would not be rerun."""
+    yaml = YAML(typ="safe", pure=True)
+    stages = yaml.load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
+
+    for name, stage in stages.items():
+        body = stage.get("do", stage)
+        package = body["cmd"].split()[2].partition(".")[0]
+        source = (ROOT / package / f"{name}.py").read_text("utf-8")
+        imported = {
+            word
+            for line in source.splitlines()
+            if line.lstrip().startswith(f"from {package} import ")
+            for word in line.split(" import ")[1].replace(" as ", " ").replace(",", " ").split()
+        } | {line.split()[1].partition(".")[2] for line in source.splitlines() if line.startswith(f"from {package}.")}
+        wanted = {f"{package}/{word}.py" for word in imported if (ROOT / package / f"{word}.py").is_file()}
+        assert wanted | {f"{package}/{name}.py"} <= set(body["deps"]), name
