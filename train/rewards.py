@@ -16,7 +16,7 @@ from train.answers import extract
 Reward = Callable[..., list[float]]
 Completion = str | Sequence[dict[str, str]]
 
-# The reference's words (SPEC §3), 简 and 繁.
+# Simplified and traditional characters alike.
 _FORMAT = re.compile(r"(?:答案|(?i:answer))\s*[：:]\s*[（(]?[A-DＡ-Ｄ](?![A-Za-z])")
 _REASONS = re.compile(r"理由|因为|因為|根据|根據|<step|步骤|步驟|(?i:\bbecause\b|\bstep\s*\d)")
 _BALANCE = re.compile(r"可能|相对|相對|不同观点|不同觀點|平衡")
