@@ -1,7 +1,7 @@
 """Time the main job from nothing, a repro with nothing to do, the three commands' help and the test command.
 
-python benchmarks/pipeline.py [--no-tests]: works on a copy of the tracked files in a temporary folder, so that neither
-a cache nor an earlier answer helps, and prints a Markdown table. Seconds are of one run; memory is that of the largest
+python benchmarks/pipeline.py [--no-tests] [--keep FOLDER]: works on a clone, in a temporary folder unless FOLDER is given,
+so that neither a cache nor an earlier answer helps, and prints a Markdown table. Seconds are of one run; memory is that of the largest
 single process.
 """
 
@@ -56,11 +56,12 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--no-tests", action="store_true", help="leave the test command out")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the clone and what it made in FOLDER")
     args = parser.parse_args()
     python = sys.executable
     rows: list[tuple[str, Cost]] = []
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "copy"
+        folder = args.keep or Path(temporary) / "clone"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
         for name in ("datagen", "curate", "train"):
             rows.append((f"`{name} --help`", run([python, "-m", name, "--help"], folder)))
