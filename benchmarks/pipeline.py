@@ -1,8 +1,9 @@
 """Time the main job from nothing, a repro with nothing to do, the three commands' help and the test command.
 
-python benchmarks/pipeline.py [--no-tests] [--keep FOLDER]: works on a clone, in a temporary folder unless FOLDER is given,
-so that neither a cache nor an earlier answer helps, and prints a Markdown table. Seconds are of one run; memory is that of the largest
-single process.
+python benchmarks/pipeline.py [--no-tests] [--keep FOLDER]
+
+Works on a clone, in a temporary folder unless FOLDER is given, so that neither a cache nor an earlier answer helps, and
+prints Markdown tables. Seconds are of one run; memory is that of the largest single process.
 """
 
 import argparse

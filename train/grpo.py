@@ -23,6 +23,9 @@ from schemas.record import Prompt, Row
 from train import model as models
 from train.rewards import REWARDS, ZScore
 
+REFERENCE = "ref"
+"""TRL's name for that copy."""
+
 
 class GrpoParams(models.Source, frozen=True):
     """What is rewarded and how it is trained."""
@@ -133,6 +136,7 @@ def grpo(
 
     def make(settings: dict[str, Any]) -> Any:
         args = models.config(GRPOConfig, "grpo", settings, **ours)
+        forget_reference(network)
         # A checkpoint between two generations would throw the rest of a batch of replies away when it is resumed.
         whole = max(1, args.steps_per_generation * args.num_iterations // args.gradient_accumulation_steps)
         if args.save_strategy == "steps" and args.save_steps % whole:
@@ -144,10 +148,20 @@ def grpo(
         )
 
     trainer, figures = models.fit(make, params.trainer, "grpo", place)
+    forget_reference(network)
     watched = ("reward", "reward_std", "frac_reward_zero_std", "kl", "grad_norm", "completions/mean_length")
     logged = [line for line in trainer.state.log_history if "reward" in line]
     last = logged[-1] if logged else {}
     return trainer, {**figures, "last": {name: round(last[name], 4) for name in watched if name in last}}
+
+
+def forget_reference(network: Any) -> None:
+    """Remove the copy of the adapter against which TRL measures the KL; a second trainer refuses a model that has one.
+
+    It is no part of what was trained and is not saved with it.
+    """
+    if REFERENCE in getattr(network, "peft_config", {}):
+        network.delete_adapter(REFERENCE)
 
 
 @click.command(help=__doc__.partition("\n")[0])
@@ -162,7 +176,9 @@ def main(prompts: Path, model: str, out: Path, metrics: Path) -> None:
     start = params.model or model
     place = models.workplace("grpo", (params, start), [prompts, Path(start)])
     models.quiet(local=models.is_local(start))
-    network, tokenizer = models.load(params, start, train=True, cpu=bool(params.trainer.get("use_cpu", False)))
+    network, tokenizer = models.load(
+        params, start, train=True, seed=params.seed, cpu=bool(params.trainer.get("use_cpu", False))
+    )
     every = list(rows.read(prompts, Prompt))
     texts = tokenizer.apply_chat_template(
         [models.as_dicts(p.prompt) for p in every], add_generation_prompt=True, tokenize=False

@@ -97,14 +97,14 @@ def is_local(model: str) -> bool:
     return Path(model).is_dir()
 
 
-def load(source: Source, path: str, *, train: bool, cpu: bool = False) -> tuple[Any, Any]:
+def load(source: Source, path: str, *, train: bool, cpu: bool = False, seed: int = 0) -> tuple[Any, Any]:
     """Return a model and its tokenizer from a folder, an adapter's folder or a name of the Hub.
 
     A quantization that does not load steps down, 4 bit, 8 bit, weights split between GPU and CPU, each step said aloud.
-    For training, an adapter found is trained on; else `source.lora` becomes a new one.
+    For training, an adapter found is trained on; else `source.lora` becomes a new one, its weights drawn by `seed`.
     """
     from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, set_seed
 
     adapter = Path(path) / "adapter_config.json"
     base = json.loads(adapter.read_text("utf-8"))["base_model_name_or_path"] if adapter.is_file() else path
@@ -131,6 +131,7 @@ def load(source: Source, path: str, *, train: bool, cpu: bool = False) -> tuple[
             target_modules=lora.targets,
             bias=lora.bias,
         )
+        set_seed(seed)
         model = get_peft_model(model, config)
     elif train and source.quantize != "none":
         raise Fault("params.yaml: lora: quantized weights cannot be trained themselves; give lora or quantize: none")
@@ -154,13 +155,15 @@ def _stepping_down(base: str, source: Source, cpu: bool) -> Any:
                 device_map=device_map,
             )
         except (ImportError, torch.OutOfMemoryError) as error:
-            if position + 1 == len(tries):
-                raise Fault(f"{base}: does not load as {rung}: {str(error)[:200]}") from None
-            rest, where = tries[position + 1]
-            place = "split between GPU and CPU" if where == "auto" else "on one device"
-            click.echo(f"{base}: does not load as {rung} ({str(error)[:120]}); trying {rest}, {place}")
-            if gpu:
-                torch.cuda.empty_cache()
+            why = str(error)
+        if position + 1 == len(tries):
+            raise Fault(f"{base}: does not load as {rung}: {why[:200]}")
+        rest, where = tries[position + 1]
+        place = "split between GPU and CPU" if where == "auto" else "on one device"
+        click.echo(f"{base}: does not load as {rung} ({why[:120]}); trying {rest}, {place}")
+        if gpu:  # not in the handler: what was loaded lives as long as the exception does
+            gc.collect()
+            torch.cuda.empty_cache()
     raise AssertionError("the last try returns or raises")
 
 
@@ -387,14 +390,16 @@ def fit(
     """Train from the last whole checkpoint, if there is one; return the trainer and how it went.
 
     `make` builds TRL's trainer from the `trainer:` mapping. Out of GPU memory, the batch is halved and accumulation
-    doubled, and training goes on from the last checkpoint: the optimizer sees the same batches, GRPO's groups stay
-    whole.
+    doubled, and training goes on from the last checkpoint, or from the start if there is none yet: the optimizer sees
+    the same batches, GRPO's groups stay whole.
     """
     import torch
 
     before = time.monotonic()
+    trainer = make(settings)
+    weights = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    start = [weight.detach().to("cpu", copy=True) for weight in weights]
     while True:
-        trainer = make(settings)
         found = last_checkpoint(place)
         if found:
             click.echo(f"{stage}: goes on from {found.name}")
@@ -403,9 +408,14 @@ def fit(
             break
         except torch.OutOfMemoryError:
             settings = halved(trainer.args, settings, stage)
-            del trainer
-            gc.collect()
-            torch.cuda.empty_cache()
+        # Not in the handler: what the failed step held lives as long as the exception does.
+        del trainer
+        gc.collect()
+        torch.cuda.empty_cache()
+        with torch.no_grad():
+            for weight, value in zip(weights, start, strict=True):
+                weight.copy_(value)
+        trainer = make(settings)
     seconds = time.monotonic() - before
     resumed = int(found.name.partition("-")[2]) if found else 0
     steps = trainer.state.global_step
@@ -444,4 +454,10 @@ def _trained(trainer: Any, stage: str, place: Path, found: Path | None) -> Any:
     for unwanted in () if sys.stderr.isatty() else (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)
     trainer.add_callback(progress(stage, place))
+    if hasattr(trainer.model, "peft_config"):
+        # TRL holds an adapter on quantized weights in bfloat16, where the steps of a small learning rate round to
+        # nothing; one read from a checkpoint is float32, and a run that goes on would not be the same training.
+        for weight in trainer.model.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.float()
     return trainer.train(resume_from_checkpoint=str(found) if found else None)

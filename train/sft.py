@@ -139,7 +139,7 @@ def main(variant: str, train: Path, validation: Path, base: str, out: Path, metr
     place = models.workplace(f"sft@{variant}", (params, start), [train, validation, Path(start)])
     models.quiet(local=models.is_local(start))
     cpu = bool(params.trainer.get("use_cpu", False))
-    network, tokenizer = models.load(params, start, train=True, cpu=cpu)
+    network, tokenizer = models.load(params, start, train=True, seed=params.seed, cpu=cpu)
     max_length = params.trainer.get("max_length", 1024)
     data, lengths = dataset(examples, tokenizer, max_length)
     held_data, _ = dataset(held, tokenizer, max_length)
