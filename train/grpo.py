@@ -24,7 +24,7 @@ from train import model as models
 from train.rewards import REWARDS, ZScore
 
 REFERENCE = "ref"
-"""TRL's name for that copy."""
+"""TRL's name for its copy of an adapter as it was before training, against which it measures the KL."""
 
 
 class GrpoParams(models.Source, frozen=True):
@@ -156,10 +156,7 @@ def grpo(
 
 
 def forget_reference(network: Any) -> None:
-    """Remove the copy of the adapter against which TRL measures the KL; a second trainer refuses a model that has one.
-
-    It is no part of what was trained and is not saved with it.
-    """
+    """Remove TRL's copy of the adapter: a second trainer refuses a model that has one, and it is not to be saved."""
     if REFERENCE in getattr(network, "peft_config", {}):
         network.delete_adapter(REFERENCE)
 

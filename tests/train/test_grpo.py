@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from schemas import profile
 from schemas.faults import Fault
 from schemas.record import Message, Prompt
 from train import grpo
@@ -77,6 +78,30 @@ def test_a_run_that_failed_late_goes_on_and_keeps_its_start(trained, changed, mo
     figures = json.loads((trained / "metrics/grpo2.json").read_text())
     assert figures["resumed_at"] == 2
     assert len(before.splitlines()) == 8
+
+
+def test_out_of_memory_an_adapter_goes_on_and_trls_copy_of_it_is_not_kept(trained, changed, monkeypatch, capsys):
+    import torch
+    from transformers import Trainer
+
+    lora = {"r": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj"], "bias": "none"}
+    settings = profile.read(trained / "params.yaml")["grpo"]["trainer"]
+    changed({"grpo": {"lora": lora, "trainer": {**settings, "beta": 0.04}}})
+    real = Trainer.training_step
+
+    def step(self, *args, **kwargs):
+        if self.args.per_device_train_batch_size > 4:
+            raise torch.OutOfMemoryError
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "training_step", step)
+
+    grpo.main(["data/prompts.jsonl", "models/reasoning", "models/g3", "metrics/g3.json"], standalone_mode=False)
+
+    assert json.loads((trained / "metrics/g3.json").read_text())["batch"] == [4, 2]
+    assert "out of GPU memory with 8 rows" in capsys.readouterr().out
+    assert (trained / "models/g3/adapter_model.safetensors").exists()
+    assert not (trained / "models/g3/ref").exists()
 
 
 @pytest.mark.parametrize(

@@ -166,8 +166,12 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
 def test_out_of_memory_the_batch_is_halved_and_the_work_goes_on(tmp_path, capsys):
     import torch
 
+    network = torch.nn.Linear(1, 1, bias=False)
+    start = network.weight.item()
+
     class Trainer:
         def __init__(self, settings):
+            self.model = network
             self.args = SimpleNamespace(
                 per_device_train_batch_size=settings["per_device_train_batch_size"],
                 gradient_accumulation_steps=settings.get("gradient_accumulation_steps", 1),
@@ -179,6 +183,9 @@ def test_out_of_memory_the_batch_is_halved_and_the_work_goes_on(tmp_path, capsys
         def add_callback(self, callback): ...
 
         def train(self, resume_from_checkpoint):
+            assert network.weight.item() == start  # no checkpoint yet: what was trained is taken back
+            with torch.no_grad():
+                network.weight.add_(1)
             if self.args.per_device_train_batch_size > 2:
                 raise torch.OutOfMemoryError
             return SimpleNamespace(training_loss=0.5)
@@ -187,5 +194,6 @@ def test_out_of_memory_the_batch_is_halved_and_the_work_goes_on(tmp_path, capsys
 
     assert figures["batch"] == [2, 4]
     assert "out of GPU memory with 8 rows" in capsys.readouterr().out
+    start = network.weight.item()
     with pytest.raises(Fault, match="out of GPU memory with 3 rows"):
         models.fit(Trainer, {"per_device_train_batch_size": 3}, "sft@plain", tmp_path)

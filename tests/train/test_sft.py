@@ -90,7 +90,7 @@ def test_a_killed_run_goes_on_and_leaves_the_same_bytes(trained, tmp_path):
         assert (trained / "models/killed" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
-def test_an_adapter_run_leaves_an_adapter(project, changed):
+def test_an_adapter_run_leaves_an_adapter_and_the_same_one_again(project, changed):
     lora = {"r": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj"], "bias": "none"}
     changed({"sft": {"reasoning": {"lora": lora}}})
 
@@ -98,6 +98,21 @@ def test_an_adapter_run_leaves_an_adapter(project, changed):
 
     assert (project / "models/adapter/adapter_model.safetensors").exists()
     assert "library_name: peft" in (project / "models/adapter/README.md").read_text()
+    sft.main(["reasoning", *SETS, "models/base", "models/again", "metrics/a.json"], standalone_mode=False)
+    for file in sorted((project / "models/adapter").iterdir()):
+        assert (project / "models/again" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_an_adapter_on_quantized_weights_is_trained_in_full_precision(project, changed):
+    from safetensors.torch import load_file
+
+    lora = {"r": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj"], "bias": "none"}
+    changed({"sft": {"reasoning": {"lora": lora, "quantize": "nf4", "questions": 1}}})
+
+    sft.main(["reasoning", *SETS, "models/base", "models/quantized", "metrics/q.json"], standalone_mode=False)
+
+    weights = load_file(project / "models/quantized/adapter_model.safetensors")
+    assert {str(weight.dtype) for weight in weights.values()} == {"torch.float32"}
 
 
 def test_an_unknown_variant_is_named(project):
