@@ -17,7 +17,7 @@ repro: setup
 	$(RUN) dvc repro
 
 test: setup
-	$(RUN) python -m pytest
+	$(RUN) python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup
 	$(RUN) ruff check

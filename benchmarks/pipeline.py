@@ -70,7 +70,12 @@ def main() -> None:
         rows.append(("`dvc repro` from nothing", run([python, "-m", "dvc", "repro"], folder, stages)))
         rows.append(("`dvc repro`, nothing to do", run([python, "-m", "dvc", "repro"], folder)))
         if not args.no_tests:
-            rows.append(("the test command", run([python, "-m", "pytest"], folder)))
+            rows.append(
+                (
+                    "the test command, set-up apart",
+                    run([python, "-m", "pytest", "--numprocesses", "2", "--dist", "loadfile"], folder),
+                )
+            )
     print("| command | wall s | CPU s | largest process so far, MiB |\n|---|---|---|---|")
     for name, cost in rows:
         print(f"| {name} | {cost.wall:.1f} | {cost.cpu:.2f} | {cost.peak:.0f} |")

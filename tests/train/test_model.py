@@ -44,9 +44,7 @@ def test_a_setting_trl_does_not_take_is_named(trainer, words):
         models.config(SFTConfig, "sft.plain", trainer, output_dir="out")
 
 
-def test_a_model_that_is_nowhere_is_a_fault(project, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
+def test_a_model_that_is_nowhere_is_a_fault(project):
     with pytest.raises(Fault, match="models/nothing"):
         models.load(a_source(), "models/nothing", train=False)
 
