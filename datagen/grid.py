@@ -17,7 +17,7 @@ from schemas.params import Count, Params, Positive, Seconds, Share, Topic, Wordi
 from schemas.record import Message
 
 EMBEDDED = "embedded"
-TEACHER = ("compose.py", "server.py", "sheets.py")  # what a reply of the embedded teacher depends on
+TEACHER = ("compose.py", "replies.py", "sheets.py")  # what a reply of the embedded teacher depends on
 SAMPLES = 2**20  # a seed is round * SAMPLES + sample; the embedded teacher counts in the same way
 
 
@@ -66,7 +66,7 @@ class Body(Struct, frozen=True):
     seed: int
 
 
-class Request(Struct, frozen=True):
+class Request(Struct, frozen=True, omit_defaults=True):
     """One call: its place in the grid, whom it goes to, and what is sent."""
 
     topic: str
@@ -77,6 +77,10 @@ class Request(Struct, frozen=True):
     endpoint: str
     """The URL, or for the embedded teacher its fingerprint: what the same body was answered by."""
     body: Body
+    kind: str = "write"
+    """What is asked for, a key of `kinds.KINDS`."""
+    subject: str = ""
+    """The id of the record that is asked about; none for `write`."""
 
     @property
     def key(self) -> str:

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from datagen import prompts
-from datagen.teacher.server import Asked, asked
+from datagen.teacher.replies import Asked, asked
 from schemas import chain
 from schemas.chain import Malformed
 from schemas.params import Topic, Wording

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from datagen.teacher.compose import FORMS
-from datagen.teacher.server import DRAWN, Faults, Refusal, complete, create_app
+from datagen.teacher.replies import Refusal, complete
+from datagen.teacher.server import DRAWN, Faults, create_app
 from schemas import chain
 from schemas.record import Item
 
