@@ -1,32 +1,40 @@
 """The only network code: one request goes out, a Reply or a Failure comes back, never an exception.
 
-openai's own retries are off and its parsing is not used: a 200 may hold HTML, nothing at all or no choices, and the SDK
-passes each on in its own way. The body is read here, into types.
+It speaks the protocol as the openai library does (paths, headers, environment variables, error bodies) on aiohttp
+itself: the library's own machinery costs four times as much a call, and passes on a 200 that holds HTML, nothing at all
+or no choices, each in its own way. The body is read here, into types.
 """
 
 import asyncio
+import html
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from functools import cache, partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
-from datagen.grid import EMBEDDED, Generate, Request
+from datagen.grid import Request
+from datagen.settings import EMBEDDED, Teacher
 from schemas.faults import Fault
 
 if TYPE_CHECKING:
-    import httpx2
-    import openai
+    import aiohttp
 
+MAX_BODY = 16 * 2**20  # bytes; no completion is as long, and an endless reply must end somewhere
 HEAD = 200  # characters of a foreign message that are kept
 MIN_KEY = 8  # a shorter key is a placeholder for a server that wants none; striking it out would garble the text
 FATAL = (401, 402, 403, 404, 405, 407)  # the next call would fare no better
 TRANSIENT = (408, 409, 425)  # and every 5xx
+ACCOUNT = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
 QUOTA = "insufficient_quota"  # OpenAI's 429 for an empty account: waiting does not help
 
 
@@ -41,14 +49,15 @@ class Reply(Struct, frozen=True):
     completion_tokens: int
 
 
-Kind = Literal["refused", "network", "timeout", "server", "garbled", "rejected", "fatal"]
+Kind = Literal["refused", "lost", "network", "timeout", "server", "garbled", "rejected", "fatal"]
 
 
 class Failure(Struct, frozen=True):
     """Why a call brought no reply.
 
-    refused: 429, come again later. network, timeout, server (5xx), garbled (a 200 that holds no completion): another
-    try may succeed. rejected: this request, for good. fatal: every request, until a person mends something.
+    refused: 429, come again later. lost: the process that made the call died, which says nothing of the endpoint.
+    network, timeout, server (5xx), garbled (a 200 that holds no completion): another try may succeed. rejected: this
+    request, for good. fatal: every request, until a person mends something.
     """
 
     kind: Kind
@@ -58,7 +67,13 @@ class Failure(Struct, frozen=True):
     """Seconds the endpoint asked to wait."""
 
 
-Ask = Callable[[Request], Awaitable[Reply | Failure]]
+Ask = Callable[[Request, float], Awaitable[Reply | Failure]]
+Answer = tuple[int, Mapping[str, str], bytes]
+"""Status, headers (names in any case), body."""
+Post = Callable[[bytes], Awaitable[Answer]]
+Connect = Callable[[Teacher, int], AbstractAsyncContextManager[Ask]]
+"""Opens the endpoint of a teacher for so many calls at once."""
+App = Callable[[MutableMapping[str, Any], Callable[..., Any], Callable[..., Any]], Awaitable[None]]
 
 
 class _Message(Struct):
@@ -71,14 +86,14 @@ class _Choice(Struct):
 
 
 class _Usage(Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Annotated[int, Meta(ge=0, lt=2**40)] = 0
+    completion_tokens: Annotated[int, Meta(ge=0, lt=2**40)] = 0
 
 
 class _Completion(Struct):
     choices: list[_Choice]
     model: str = ""
-    usage: _Usage | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class _Error(Struct):
@@ -91,43 +106,82 @@ class _ErrorBody(Struct):
 
 
 @asynccontextmanager
-async def connect(params: Generate) -> AsyncIterator[Ask]:
-    """Open the endpoint of the params and yield the function that asks it.
+async def connect(teacher: Teacher, concurrency: int) -> AsyncIterator[Ask]:
+    """Open the endpoint of a teacher and yield the function that asks it, for so many calls at once.
 
     Fault, naming the variable, for a real endpoint whose key is not in the environment.
     """
-    key = EMBEDDED if params.base_url == EMBEDDED else _key(params)
-    import openai
+    if teacher.base_url == EMBEDDED:
+        from datagen.teacher.server import create_app
 
-    client = openai.AsyncOpenAI(
-        base_url=f"http://{EMBEDDED}/v1" if params.base_url == EMBEDDED else params.base_url,
-        api_key=key,
-        max_retries=0,
-        timeout=None,  # the deadline in `ask` covers connecting, every read and whatever drips
-        http_client=_transport(params),
-    )
-    async with client:
-        yield partial(ask, client, params.timeout, key)
+        yield partial(ask, partial(_in_process, create_app()), "")
+        return
+    import aiohttp
+
+    key = secret(teacher)
+    address = teacher.base_url.rstrip("/") + "/chat/completions"
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=concurrency, ttl_dns_cache=300),
+        timeout=aiohttp.ClientTimeout(total=None),  # the deadline in `ask` covers connecting, reading and what drips
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json", **_account()},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        proxy=_proxy(address),
+    ) as session:
+        yield partial(ask, partial(_over_http, session, address), key)
 
 
-async def ask(client: "openai.AsyncOpenAI", timeout: float, key: str, request: Request) -> Reply | Failure:
+async def ask(post: Post, key: str, request: Request, timeout: float) -> Reply | Failure:
     """Send one request, once, and return what came of it within `timeout` seconds; the key is struck from all text."""
-    import httpx2
-    import openai
-
     try:
         async with asyncio.timeout(timeout):
-            response = await client.post(
-                "/chat/completions", body=msgspec.to_builtins(request.body), cast_to=httpx2.Response
-            )
+            status, headers, body = await post(msgspec.json.encode(request.body))
     except TimeoutError:
         return Failure("timeout", None, f"no whole reply within {timeout:g} s")
-    except openai.APIStatusError as error:
-        status, headers = error.response.status_code, error.response.headers
-        return refusal(status, headers, _redact(error.response.content, key), datetime.now(UTC))
-    except openai.APIConnectionError as error:
-        return Failure("network", None, _redact(_said(error).encode(), key).decode())
-    return read(_redact(response.content, key))
+    except ConnectionError as error:
+        return Failure("network", None, redact(str(error), key)[:HEAD])
+    return outcome(status, headers, body, key)
+
+
+def outcome(status: int, headers: Mapping[str, str], body: bytes, key: str) -> Reply | Failure:
+    """Return what an answer comes to; the key is struck from all text."""
+    found = read(body) if status == 200 else refusal(status, headers, body, datetime.now(UTC))
+    if isinstance(found, Reply):
+        content, finish, model = (redact(text, key) for text in (found.content, found.finish, found.model))
+        return Reply(content, finish, model, found.prompt_tokens, found.completion_tokens)
+    return replace(found, detail=redact(found.detail, key)[:HEAD])
+
+
+async def _over_http(session: "aiohttp.ClientSession", address: str, data: bytes) -> Answer:
+    from aiohttp import ClientError
+
+    try:
+        async with session.post(address, data=data, allow_redirects=False) as response:
+            try:
+                body = await response.content.readexactly(MAX_BODY)
+            except asyncio.IncompleteReadError as whole:  # as hoped: it ends before that
+                body = whole.partial
+            return response.status, response.headers, body
+    except (ClientError, OSError, ValueError) as error:  # the last: a host name that cannot be one
+        raise ConnectionError(f"{type(error).__name__}: {error}") from None
+
+
+async def _in_process(app: App, data: bytes) -> Answer:
+    """Call an ASGI application as a server would, without a socket between."""
+    status, head, parts = 0, {}, []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": data}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            head.update({name.decode(): value.decode() for name, value in message["headers"]})
+        else:
+            parts.append(message.get("body", b""))
+
+    await app({"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}, receive, send)
+    return status, head, b"".join(parts)
 
 
 def read(body: bytes) -> Reply | Failure:
@@ -139,7 +193,10 @@ def read(body: bytes) -> Reply | Failure:
     if not completion.choices:
         return Failure("garbled", 200, "the reply has no choices")
     choice = completion.choices[0]
-    usage = completion.usage or _Usage()
+    try:
+        usage = msgspec.json.decode(completion.usage, type=_Usage)
+    except msgspec.ValidationError:
+        usage = _Usage()  # nonsense is as good as none, and no reason to pay for another reply
     return Reply(
         content=choice.message.content or "",
         finish=choice.finish_reason or "stop",
@@ -155,7 +212,10 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, now: datetime)
         error = msgspec.json.decode(body, type=_ErrorBody).error
     except (msgspec.DecodeError, UnicodeDecodeError):
         error = _Error()
-    detail = f"HTTP {status}: {error.message[:HEAD] or _head(body) or 'no message'}"
+    detail = f"HTTP {status}: {error.message or _head(body) or 'no message'}"
+    if 300 <= status < 400:
+        there = headers.get("location", "an address it does not name")
+        return Failure("fatal", status, f"HTTP {status}: it has moved to {there}; put that into base_url")
     if status in FATAL or error.code == QUOTA:
         return Failure("fatal", status, detail)
     if status == 429:
@@ -183,41 +243,50 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds())
 
 
-def _key(params: Generate) -> str:
-    key = os.environ.get(params.api_key_env, "")
+def secret(teacher: Teacher) -> str:
+    """Return the key from the environment; Fault that names the variable if it is not there."""
+    key = os.environ.get(teacher.api_key_env, "")
     if not key:
         raise Fault(
-            f"${params.api_key_env} is not set: it must hold the key for {params.base_url} "
+            f"${teacher.api_key_env} is not set: it must hold the key for {teacher.base_url} "
             "(for a local server that wants no key, any value will do)"
         )
+    if not key.isascii() or not key.isprintable():
+        raise Fault(f"${teacher.api_key_env} holds characters that no key has, such as a line end; set it anew")
     return key
 
 
-def _transport(params: Generate) -> "httpx2.AsyncClient":
-    if params.base_url == EMBEDDED:
-        import httpx2
-
-        from datagen.teacher.server import create_app
-
-        return httpx2.AsyncClient(transport=httpx2.ASGITransport(create_app()))
-    import httpx2
-    import openai
-
-    # httpx's own transport looks through all its connections for each call; aiohttp's does not.
-    limits = httpx2.Limits(max_connections=params.concurrency, max_keepalive_connections=params.concurrency)
-    return openai.DefaultAioHttpClient(limits=limits)
+def _account() -> dict[str, str]:
+    """The headers that the openai library takes from the environment."""
+    return {header: os.environ[name] for header, name in ACCOUNT.items() if os.environ.get(name)}
 
 
-def _redact(body: bytes, key: str) -> bytes:
-    return body.replace(key.encode(), b"[key]") if len(key) >= MIN_KEY and key != EMBEDDED else body
+def _proxy(address: str) -> str | None:
+    """The proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name for an address, looked up once and not at each call."""
+    parts = urlsplit(address)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+
+
+def redact(text: str, key: str) -> str:
+    """Return the text with the key struck out, also where JSON, a URL or HTML has escaped it."""
+    if len(key) < MIN_KEY:
+        return text
+    part, written = _written(key)
+    return written.sub("[key]", text) if part in text else text
+
+
+@cache
+def _written(key: str) -> tuple[str, re.Pattern[str]]:
+    """Return a part of the key that nothing escapes, and a pattern of all ways to write the key."""
+
+    def written(c: str) -> str:
+        code = f"{ord(c):02x}"
+        entity = html.escape(c).lstrip("&") if c in "&<>\"'" else f"#{ord(c)};"
+        return rf"(?:\\?{re.escape(c)}|(?i:\\u00{code}|%{code}|&#x{code};|&{entity}))"
+
+    part = max(re.findall("[a-z0-9]*", key, re.IGNORECASE), key=len)
+    return part, re.compile("".join(c if c.isalnum() else written(c) for c in key))
 
 
 def _head(body: bytes) -> str:
-    return " ".join(body.decode(errors="replace").split())[:HEAD]
-
-
-def _said(error: BaseException) -> str:
-    """Return the innermost message: `Connection error.` alone tells nobody anything."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {error}"[:HEAD]
+    return " ".join(body.decode(errors="replace").split())

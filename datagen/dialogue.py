@@ -12,14 +12,17 @@ from msgspec.structs import replace
 from datagen import prompts
 from datagen.client import Reply
 from datagen.grid import Request
+from datagen.kinds import KINDS
 from schemas.chain import Malformed
-from schemas.repair import mend
 
 
 class Next(Struct, frozen=True):
     """The request to send now, and how often the first one has been asked again with it."""
 
     request: Request
+    key: str
+    root: str
+    """The key of the first request."""
     turn: int
     bad: tuple[Reply, ...]
     """The replies so far, none of them good."""
@@ -34,26 +37,29 @@ class Done(Struct, frozen=True):
     repairs: tuple[str, ...]
 
 
-def judge(reply: Reply) -> tuple[str, ...] | Malformed:
-    """Return the repairs a reply needs, none for a strict one; Malformed if curation could not mend it either."""
-    mended = mend(reply.content)
-    if isinstance(mended, Malformed):
-        if reply.finish == "length":
-            return Malformed("cut_short", "the reply reached max_tokens and was cut off; write it shorter")
-        return mended
-    return mended[1]
+def begin(request: Request) -> Next:
+    """Return the first turn of the conversation about a request."""
+    key = request.key
+    return Next(request, key, key, 0, ())
+
+
+def advance(turn: Next, reply: Reply, reasks: int) -> Next | Done:
+    """Return what follows the reply to a turn."""
+    kind = KINDS[turn.request.kind]
+    replies = (*turn.bad, reply)
+    verdict = kind.judge(turn.request, reply)
+    if not isinstance(verdict, Malformed):
+        return Done(replies, None, verdict)
+    if turn.turn >= reasks:
+        return Done(replies, f"{verdict.reason}: {verdict.detail}", ())
+    messages = prompts.reask(turn.request.body.messages, reply.content, verdict, kind.root)
+    request = replace(turn.request, body=replace(turn.request.body, messages=messages))
+    return Next(request, request.key, turn.root, turn.turn + 1, replies)
 
 
 def replay(request: Request, reasks: int, stored: Callable[[str], Reply | None]) -> Next | Done:
     """Walk the stored replies to a request and to its re-asks; return where that ends."""
-    replies: list[Reply] = []
-    while reply := stored(request.key):
-        replies.append(reply)
-        verdict = judge(reply)
-        if not isinstance(verdict, Malformed):
-            return Done(tuple(replies), None, verdict)
-        if len(replies) > reasks:
-            return Done(tuple(replies), f"{verdict.reason}: {verdict.detail}", ())
-        messages = prompts.reask(request.body.messages, reply.content, verdict)
-        request = replace(request, body=replace(request.body, messages=messages))
-    return Next(request, len(replies), tuple(replies))
+    state: Next | Done = begin(request)
+    while isinstance(state, Next) and (reply := stored(state.key)):
+        state = advance(state, reply, reasks)
+    return state

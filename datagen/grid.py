@@ -1,46 +1,36 @@
 """The grid: topic × difficulty × type × sample, as a lazy stream of requests in that order."""
 
-import difflib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal, NoReturn
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from datagen import prompts
+from datagen import prompts, settings
+from datagen.settings import EMBEDDED, Teacher
 from datagen.teacher.sheets import FACTS
 from schemas import chain
 from schemas.faults import Fault
-from schemas.params import Count, Params, Positive, Seconds, Share, Topic, Wording, load, topics
+from schemas.params import Count, Params, Share, Topic, Wording, load, nearest, topics
 from schemas.record import Message
 
-EMBEDDED = "embedded"
-TEACHER = ("compose.py", "replies.py", "sheets.py")  # what a reply of the embedded teacher depends on
+# What a question of the embedded teacher depends on, and what it says about one depends on beside that.
+TEACHER = ("answer.py", "chains.py", "compose.py", "forms.py", "frames.py", "reasons.py", "replies.py", "sheets.py")
+TEACHER_ABOUT = ("contrast.py", "improve.py", "review.py", "translate.py", "vary.py")
 SAMPLES = 2**20  # a seed is round * SAMPLES + sample; the embedded teacher counts in the same way
 
 
 class Generate(Params, frozen=True):
-    """How the teacher is asked."""
+    """What the teacher is asked to write."""
 
-    base_url: Annotated[str, Meta(pattern=r"^(embedded|https?://[^@\s]+)$")]
-    """`embedded`, or the URL of an OpenAI-compatible endpoint, without a user or password in it."""
-    model: str
-    api_key_env: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-    """The name of the environment variable that holds the key; the pattern refuses most keys put here by mistake."""
+    teacher: str
+    """A key of `teachers`."""
     chain: Literal["full", "short"]
     """full: the whole chain of thought; short: one sentence a part."""
-    concurrency: Positive
-    """Calls in flight."""
-    timeout: Seconds
-    """For one call, from its start to its last byte."""
-    attempts: Positive
-    """Tries of one call that fails for reasons of network or server; a refusal (429) costs none."""
     reasks: Count
     """Times a bad reply is asked again with its error."""
-    temperature: Annotated[float, Meta(ge=0)]
-    max_tokens: Positive
     min_yield: Share
     """Share of valid replies below which the run fails."""
 
@@ -89,40 +79,41 @@ class Request(Struct, frozen=True, omit_defaults=True):
 
 
 def requests(
-    chosen: dict[str, Topic], axes: Axes, params: Generate, endpoint: Callable[[str], str]
+    chosen: dict[str, Topic], axes: Axes, params: Generate, teacher: Teacher, answers: Callable[[str], str]
 ) -> Iterator[Request]:
-    """Yield the requests of the chosen topics in grid order; `endpoint` names what answers for a topic."""
+    """Yield the requests of the chosen topics in grid order; `answers` names what replies for a topic."""
     full = params.chain == "full"
     for topic in chosen.items():
-        slug, settings = topic
-        answers = endpoint(slug)
+        slug, wanted = topic
+        endpoint_ = answers(slug)
         for difficulty in axes.difficulties.items():
             for type_ in axes.types.items():
                 messages = prompts.write(topic, difficulty, type_, full=full)
-                for sample in range(settings.samples):
+                for sample in range(wanted.samples):
                     body = Body(
-                        model=params.model,
+                        model=teacher.model,
                         messages=messages,
-                        temperature=params.temperature,
-                        max_tokens=params.max_tokens,
-                        seed=settings.round * SAMPLES + sample,
+                        temperature=teacher.temperature,
+                        max_tokens=teacher.max_tokens,
+                        seed=wanted.round * SAMPLES + sample,
                     )
-                    yield Request(slug, difficulty[0], type_[0], sample, settings.round, answers, body)
+                    yield Request(slug, difficulty[0], type_[0], sample, wanted.round, endpoint_, body)
 
 
-def endpoint(params: Generate, facts: Path = FACTS) -> Callable[[str], str]:
+def endpoint(teacher: Teacher, kind: str = "write", facts: Path = FACTS) -> Callable[[str], str]:
     """Return what names the answering endpoint of a topic: the URL, or `embedded:` and a hash of what it knows.
 
     The hash covers the teacher's sources, the way a chain is written and the topic's fact sheet, so that a reply from
     an older teacher is never taken for one from this.
     """
-    if params.base_url != EMBEDDED:
-        return lambda topic: params.base_url
-    sources = [*(facts.parent / name for name in TEACHER), Path(chain.__file__)]
-    teacher = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources))
+    if teacher.base_url != EMBEDDED:
+        return lambda topic: teacher.base_url
+    names = TEACHER if kind == "write" else TEACHER + TEACHER_ABOUT
+    sources = [*(facts.parent / name for name in names), Path(chain.__file__)]
+    base = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources))
 
     def fingerprint(topic: str) -> str:
-        known = teacher.copy()
+        known = base.copy()
         sheet = facts / f"{topic}.yaml"
         if sheet.exists():
             known.update(sheet.read_bytes())
@@ -131,16 +122,33 @@ def endpoint(params: Generate, facts: Path = FACTS) -> Callable[[str], str]:
     return fingerprint
 
 
-def read(path: Path | str = "params.yaml") -> tuple[dict[str, Topic], Axes, Generate]:
-    """Return what params.yaml says of the grid: its topics, its axes, and how to ask."""
+class Grid(Struct, frozen=True):
+    """All that params.yaml says of the questions to write."""
+
+    topics: dict[str, Topic]
+    axes: Axes
+    params: Generate
+    teacher: Teacher
+    answers: Callable[[str], str]
+
+    def requests(self) -> Iterator[Request]:
+        """Yield every request, in grid order."""
+        return requests(self.topics, self.axes, self.params, self.teacher, self.answers)
+
+    def sizes(self) -> dict[str, int]:
+        """The number of requests of each topic."""
+        return {slug: self.axes.cells() * topic.samples for slug, topic in self.topics.items()}
+
+
+def read(only: Iterable[str] = (), path: Path | str = "params.yaml") -> Grid:
+    """Return the grid of params.yaml, or of the named topics alone; Fault that gives the nearest for an unknown one."""
+    known = topics(path)
+    chosen = {name: known.get(name) or _unknown(name, known, path) for name in only} or known
     axes = Axes(load("difficulties", dict[str, Wording], path), load("types", dict[str, Wording], path))
-    return topics(path), axes, load("generate", Generate, path)
+    params = load("generate", Generate, path)
+    asked = settings.teacher(params.teacher, path)
+    return Grid(chosen, axes, params, asked, endpoint(asked))
 
 
-def only(topic: str, known: dict[str, Topic]) -> dict[str, Topic]:
-    """Return one topic of the known ones; Fault that names the nearest for any other."""
-    if topic in known:
-        return {topic: known[topic]}
-    near = difflib.get_close_matches(topic, known, 3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"the topics are {', '.join(known)}"
-    raise Fault(f"params.yaml: topics.{topic}: no such topic; {hint}")
+def _unknown(name: str, known: Iterable[str], path: Path | str) -> NoReturn:
+    raise Fault(f"{path}: topics.{name}: no such topic; {nearest(name, known, 'topics')}")

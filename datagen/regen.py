@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 from ruamel.yaml import YAML
 
-from datagen.grid import only
+from datagen.grid import read
 from schemas.faults import Fault
-from schemas.params import topics
 from schemas.rows import whole
 
 PARAMS = Path("params.yaml")
@@ -34,7 +33,7 @@ def raised(text: str, topic: str) -> tuple[str, int]:
 @click.pass_context
 def main(ctx: click.Context, topic: str, no_repro: bool) -> None:
     """Raise the round of TOPIC, so that all its questions are asked for anew, and rebuild what follows from it."""
-    only(topic, topics(PARAMS))
+    read([topic], PARAMS)
     text, round_ = raised(PARAMS.read_bytes().decode(), topic)  # read_text would unify line ends
     with whole(PARAMS) as file:
         file.write(text.encode())

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import click
 
-from datagen.store import Asked, Store, place
+from datagen.store import Asked, look, place
 from schemas.faults import Fault
 
 MIN_PREFIX = 4
@@ -16,7 +16,8 @@ def describe(asked: Asked, *, messages: int) -> str:
     body = request.body
     lines = [
         f"{'asked again' if asked.turn else 'request'} {asked.key}",
-        f"  {request.topic} / {request.difficulty} / {request.type}, sample {request.sample}, round {request.round}",
+        f"  {request.topic} / {request.difficulty} / {request.type}, sample {request.sample}, round {request.round}"
+        + (f"; {request.kind} {request.subject}" if request.subject else ""),
         f"  {body.model} at {request.endpoint}, temperature {body.temperature:g}, max_tokens {body.max_tokens}, "
         f"seed {body.seed}",
     ]
@@ -41,14 +42,15 @@ def main(id: str) -> None:
     """Print the conversation behind the row whose ID begins so."""
     if len(id) < MIN_PREFIX:
         raise Fault(f"{id}: give at least {MIN_PREFIX} characters of an id")
-    store = Store(place())
-    roots = store.find(id.lower())
-    if not roots:
-        raise Fault(f"{id}: nothing in {store.path} has an id that begins so; ids are in the rows' field 'id'")
-    if len(roots) > 1:
-        raise Fault(f"{id}: several ids begin so: {', '.join(root[:16] for root in roots)}")
-    shown = 0
-    for asked in store.conversation(roots[0]):
-        click.echo(describe(asked, messages=shown))
-        shown = len(asked.request.body.messages)
-    store.close()
+    with look(place()) as store:
+        roots = store.find(id.lower())
+        if not roots:
+            raise Fault(f"{id}: nothing in {place()} has an id that begins so; ids are in the rows' field 'id'")
+        if len(roots) > 1:
+            raise Fault(f"{id}: several ids begin so: {', '.join(root[:16] for root in roots)}")
+        shown = 0
+        for asked in store.conversation(roots[0]):
+            click.echo(describe(asked, messages=shown))
+            shown = len(asked.request.body.messages)
+        if about := store.about(roots[0][:16]):
+            click.echo(f"--- asked about it: {', '.join(f'{kind} {key[:16]}' for kind, key in about)}")

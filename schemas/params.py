@@ -2,6 +2,8 @@
 
 import difflib
 import re
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,9 +18,19 @@ SECTIONS = (
     "topics",
     "difficulties",
     "types",
+    "teachers",
+    "limits",
+    "budget",
+    "prices",
     "generate",
     "validate",
     "dedup",
+    "verify",
+    "judge",
+    "improve",
+    "vary",
+    "contrast",
+    "translate",
     "balance",
     "split",
     "prompts",
@@ -102,13 +114,31 @@ def topics(path: Path | str = "params.yaml") -> dict[str, Topic]:
     return found
 
 
+def nearest(name: str, known: Iterable[str], what: str) -> str:
+    """Return a hint for a name that is not known: those it resembles, or all there are."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, 3)
+    return f"did you mean {' or '.join(near)}?" if near else f"the {what} are {', '.join(names)}"
+
+
 def _document(path: Path) -> dict[str, Any]:
-    """Read YAML 1.2 (in 1.1, PyYAML's, 2e-5 is a string) and refuse sections nobody reads."""
     try:
-        document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return _parsed(path.read_text(encoding="utf-8"), path)
     except OSError as error:
         raise Fault(f"{path}: {error.strerror}; run the command from the project's root") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise Fault(f"{path}: {error}") from None
+
+
+@lru_cache(maxsize=1)
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    """Read YAML 1.2 (in 1.1, PyYAML's, 2e-5 is a string) and refuse sections nobody reads.
+
+    Kept, since a command reads several sections and the parser takes its time.
+    """
+    try:
+        document = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
         raise Fault(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise Fault(f"{path}: must be a mapping of sections")

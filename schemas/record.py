@@ -13,6 +13,18 @@ LETTERS: tuple[Letter, ...] = ("A", "B", "C", "D")
 Slug = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Text = Annotated[str, Meta(min_length=1)]
 Options = tuple[Text, Text, Text, Text]
+Mark = Annotated[int, Meta(ge=1, le=5)]
+
+Variation = Literal["context_change", "parameter_change", "practical_application"]
+Flaw = Literal["wrong", "biased"]
+Language = Literal["en", "zh_hant", "zh_hans"]
+How = Annotated[
+    str,
+    Meta(
+        pattern=r"^(improve|vary:(context_change|parameter_change|practical_application)|contrast:(wrong|biased)"
+        r"|translate:(en|zh_hant|zh_hans))$"
+    ),
+]
 
 
 class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,6 +94,71 @@ class Reject(Row, frozen=True):
     """The reply or row as it was."""
 
 
+class Answer(Row, frozen=True):
+    """How a question was answered by one who does not know the answer: what one reply holds."""
+
+    steps: Annotated[tuple[Text, ...], Meta(min_length=1)]
+    answer: Letter
+
+
+class Judgement(Row, frozen=True):
+    """Five marks for an item, 5 the best, and what to mend in it: what one reply holds."""
+
+    rigor: Mark
+    difficulty: Mark
+    """Not how hard the question is, but how well it fits the difficulty it was written for."""
+    innovation: Mark
+    clarity: Mark
+    educational_value: Mark
+    feedback: Text
+
+    def mean(self) -> float:
+        """The mean of the five marks."""
+        return (self.rigor + self.difficulty + self.innovation + self.clarity + self.educational_value) / 5
+
+
+class Verification(Row, frozen=True):
+    """How often a record's question, put without its answer, was answered in the same way."""
+
+    id: Text
+    """Of the record."""
+    answer: Letter
+    """The record's own."""
+    answers: tuple[Letter, ...]
+    """Those that were given, in the order of the samples; a sample without a valid reply gives none."""
+    agreed: Annotated[int, Meta(ge=0)]
+    """How many of them are the record's own."""
+    asked: Annotated[int, Meta(ge=1)]
+    """Samples."""
+    teacher: Text
+    """Model and endpoint that replied."""
+    fault: str | None
+    """Why the first of the samples without a valid reply has none."""
+
+
+class Judged(Row, frozen=True):
+    """How a record was judged."""
+
+    id: Text
+    """Of the record."""
+    judgement: Judgement | None
+    teacher: Text
+    """Model and endpoint that replied."""
+    fault: str | None
+    """Why there is no judgement."""
+
+
+class Derived(Record, frozen=True):
+    """A record made from another: improved, varied, argued otherwise or translated.
+
+    `contrast:wrong` argues for an answer that is not the right one: a row for preference pairs, not for the bank.
+    """
+
+    of: Text
+    """The id of the record it was made from."""
+    how: How
+
+
 class Message(Row, frozen=True):
     """One turn of a chat."""
 
@@ -133,4 +210,7 @@ SCHEMAS: dict[str, type[Row]] = {
     "prompt": Prompt,
     "preference": Pair,
     "prediction": Prediction,
+    "verification": Verification,
+    "judged": Judged,
+    "derived": Derived,
 }

@@ -28,6 +28,7 @@ TINY = {
     "use_cpu": True,
 }
 SMALL: dict[str, Any] = {
+    **{kind: {"rows": 12} for kind in ("verify", "judge", "improve", "vary", "contrast", "translate")},
     "split": {"test": 0.2, "validation": 0.1, "rollout": 0.1},
     "base": {"vocabulary": 600, "layers": 2, "hidden": 64, "intermediate": 64},
     "sft": {
@@ -187,7 +188,8 @@ def test_each_stage_is_one_word_everywhere() -> None:
         assert (ROOT / package / f"{name}.py").is_file()
         assert (ROOT / "tests" / package / f"test_{name}.py").is_file()
         assert name in sections or name == "submission"
-    assert set(sections) - set(stages) == {"topics", "difficulties", "types", "prompts"}
+    shared = {"topics", "difficulties", "types", "prompts", "teachers", "limits", "budget", "prices"}
+    assert set(sections) - set(stages) == shared
 
 
 def test_a_stage_depends_on_the_code_it_imports() -> None:

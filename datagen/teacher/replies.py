@@ -1,20 +1,33 @@
 """What the embedded teacher replies: the JSON of a request in, the JSON of a completion out, the same for the same.
 
-The first user message names the question by four lines that end in a slug: 主题：…（economy）, 难度：…（basic）,
-题型：…（factual）, 推理链：…（short）. A conversation that goes on (a bad reply, then a complaint) gets the question it
-was first asked for.
+The first user message says what is asked for by lines that end in a slug: 任务：…（verify）, none for a question to be
+written, then 主题：…（economy）, 难度：…（basic）, 题型：…（factual） and what the kind needs besides, as
+推理链：…（short）. An item to work on is the first <item> of the message. A conversation that goes on (a bad reply,
+then a complaint) gets the reply that it was first asked for.
 """
 
 import hashlib
 import re
+from collections.abc import Callable
+from random import Random
 from typing import Literal
+from xml.sax.saxutils import escape
 
 import msgspec
 from msgspec import Struct
 
-from datagen.teacher.compose import FORMS, compose
-from schemas.chain import write
+from datagen.teacher import answer, chains
+from datagen.teacher.compose import compose
+from datagen.teacher.contrast import CONTRASTS, contrast
+from datagen.teacher.improve import improve
+from datagen.teacher.reasons import reason
+from datagen.teacher.review import judge
+from datagen.teacher.sheets import read
+from datagen.teacher.translate import translate
+from datagen.teacher.vary import VARIATIONS, Wish, vary
+from schemas.chain import Malformed, parse, write
 from schemas.faults import Fault
+from schemas.record import LETTERS, Item
 
 
 class _Message(Struct):
@@ -41,32 +54,64 @@ class Refusal(Struct, frozen=True):
 
 
 class Asked(Struct, frozen=True):
-    """The question that a first user message names."""
+    """What the marker lines of a first user message ask for."""
 
     topic: str
     difficulty: str
     type: str
-    chain: str
+    chain: str = ""
+    kind: str = "write"
+    variation: str = ""
+    contrast: str = ""
+    target: str = ""
 
 
-MARKERS = {"topic": "主题", "difficulty": "难度", "type": "题型", "chain": "推理链"}
+class Kind(Struct, frozen=True):
+    """A kind of request."""
+
+    reply: Callable[[Asked, str, int], str]
+    """From what is asked, the message and the seed to the reply; Fault where the message cannot be answered."""
+    markers: tuple[str, ...] = ()
+    """The markers it needs besides topic, difficulty and type."""
+
+
+MARKERS = {
+    "kind": "任务",
+    "topic": "主题",
+    "difficulty": "难度",
+    "type": "题型",
+    "chain": "推理链",
+    "variation": "变式",
+    "contrast": "对照",
+    "target": "目标",
+}
+CHOICES = {
+    "chain": ("full", "short"),
+    "variation": tuple(VARIATIONS),
+    "contrast": tuple(CONTRASTS),
+}
 _MARKER = {name: re.compile(rf"^{word}：.*（([a-z0-9_]+)）\s*$", re.MULTILINE) for name, word in MARKERS.items()}
+_ITEM = re.compile(r"<item>.*?</item>", re.DOTALL)
+_QUESTION = re.compile(
+    r"^问题：(.+)\n" + "".join(rf"(?:.*\n)*?{letter}[.．、][ 　]*(.+)(?:\n|\Z)" for letter in LETTERS), re.MULTILINE
+)
+_FEEDBACK = re.compile(r"^意见：(.+)$", re.MULTILINE)
 
 
 def asked(text: str) -> Asked | Refusal:
     """Return what the marker lines of a user message ask for; a 400 that names the missing or unknown one."""
-    found: dict[str, str] = {}
-    for name, pattern in _MARKER.items():
-        match = pattern.search(text)
-        if match is None:
+    text = _ITEM.sub("", text)
+    found = {name: match[1] for name, pattern in _MARKER.items() if (match := pattern.search(text))}
+    kind = found.setdefault("kind", "write")
+    if kind not in KINDS:
+        return Refusal(400, f"no such task '{kind}'; the embedded teacher knows {', '.join(KINDS)}")
+    needed = ("kind", "topic", "difficulty", "type", *KINDS[kind].markers)
+    for name in needed:
+        if name not in found:
             return Refusal(400, f"the first user message has no line '{MARKERS[name]}：…（slug）'")
-        found[name] = match[1]
-    wanted = Asked(**found)
-    if (wanted.type, wanted.difficulty) not in FORMS:
-        return Refusal(400, f"no form for type '{wanted.type}' at difficulty '{wanted.difficulty}'")
-    if wanted.chain not in ("full", "short"):
-        return Refusal(400, f"chain '{wanted.chain}' is neither full nor short")
-    return wanted
+        if name in CHOICES and found[name] not in CHOICES[name]:
+            return Refusal(400, f"{name} '{found[name]}' is none of {', '.join(CHOICES[name])}")
+    return Asked(**{name: found[name] for name in needed})
 
 
 def complete(body: bytes, *, spoil: bool = False) -> bytes | Refusal:
@@ -82,12 +127,11 @@ def complete(body: bytes, *, spoil: bool = False) -> bytes | Refusal:
     if isinstance(wanted, Refusal):
         return wanted
     try:
-        item = compose(wanted.topic, wanted.difficulty, wanted.type, call.seed, full=wanted.chain == "full")
+        content = KINDS[wanted.kind].reply(wanted, first, call.seed)
     except Fault as fault:
         return Refusal(400, fault.message)
-    content = write(item)
     if spoil:
-        content = content.replace("<output>", "<answer>").replace("</output>", "</answer>")
+        content = spoiled(content)
     finish = "stop"
     if call.max_tokens is not None and len(content) > call.max_tokens:
         content, finish = content[: call.max_tokens], "length"
@@ -107,3 +151,75 @@ def complete(body: bytes, *, spoil: bool = False) -> bytes | Refusal:
             },
         }
     )
+
+
+def spoiled(content: str) -> str:
+    """Return a reply whose last element has the wrong name, which no repair can mend."""
+    return re.sub(r"<(\w+)>([^<]*)</\1>(\s*</\w+>\s*)\Z", r"<answer>\2</answer>\3", content)
+
+
+def _write(wanted: Asked, text: str, seed: int) -> str:
+    return write(compose(wanted.topic, wanted.difficulty, wanted.type, seed, full=wanted.chain == "full"))
+
+
+def _verify(wanted: Asked, text: str, seed: int) -> str:
+    """Answer a question of which nothing but the options is shown."""
+    found = _QUESTION.search(text)
+    if found is None:
+        raise Fault("the first user message has no lines '问题：…' and 'A. …' to 'D. …'")
+    stem, a, b, c, d = (part.strip() for part in found.groups())
+    options, sheet = (a, b, c, d), read(wanted.topic)
+    question = answer.question(wanted.topic, stem)
+    at = answer.solve(sheet, question, options)
+    item = chains.write(stem, options, at, reason(sheet, question, options, at), Random(stem), full=False)
+    steps = "".join(f'<step n="{n}">{escape(step)}</step>' for n, step in enumerate(item.steps, 1))
+    return f"<answer>\n<reasoning>{steps}</reasoning>\n<output>{item.answer}</output>\n</answer>"
+
+
+def _judge(wanted: Asked, text: str, seed: int) -> str:
+    marks = msgspec.structs.asdict(judge(wanted.topic, wanted.difficulty, _item(text)))
+    lines = "\n".join(f"<{name}>{escape(str(mark))}</{name}>" for name, mark in marks.items())
+    return f"<judgement>\n{lines}\n</judgement>"
+
+
+def _improve(wanted: Asked, text: str, seed: int) -> str:
+    feedback = _FEEDBACK.search(_ITEM.sub("", text))
+    if feedback is None:
+        raise Fault("the first user message has no line '意见：…'")
+    return write(improve(wanted.topic, _item(text), feedback[1], full=wanted.chain == "full"))
+
+
+def _vary(wanted: Asked, text: str, seed: int) -> str:
+    full = wanted.chain == "full"
+    wish = Wish(wanted.topic, wanted.difficulty, wanted.type, wanted.variation, seed, full)
+    return write(vary(_item(text), wish))
+
+
+def _contrast(wanted: Asked, text: str, seed: int) -> str:
+    return write(contrast(wanted.topic, _item(text), wanted.contrast, seed, full=wanted.chain == "full"))
+
+
+def _translate(wanted: Asked, text: str, seed: int) -> str:
+    return write(translate(_item(text), wanted.target))
+
+
+def _item(text: str) -> Item:
+    """The item that a message hands over."""
+    found = _ITEM.search(text)
+    if found is None:
+        raise Fault("the first user message hands over no <item>")
+    item = parse(found[0])
+    if isinstance(item, Malformed):
+        raise Fault(f"the item handed over cannot be read: {item.reason}: {item.detail}")
+    return item
+
+
+KINDS: dict[str, Kind] = {
+    "write": Kind(_write, ("chain",)),
+    "verify": Kind(_verify),
+    "judge": Kind(_judge),
+    "improve": Kind(_improve, ("chain",)),
+    "vary": Kind(_vary, ("chain", "variation")),
+    "contrast": Kind(_contrast, ("chain", "contrast")),
+    "translate": Kind(_translate, ("target",)),
+}

@@ -36,6 +36,10 @@ class Attribute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     to: str | None = None
     """For a relation: the class whose entities are the values."""
 
+    def tell(self, name: str, value: str) -> str:
+        """State that the entity of this name has this value."""
+        return self.state.format(e=name, v=value)
+
 
 class Entity(msgspec.Struct, frozen=True):
     """A thing the sheet tells of."""
@@ -62,6 +66,10 @@ class Class(msgspec.Struct, frozen=True):
             if entity.name == name:
                 return entity
         raise KeyError(name)
+
+    def having(self, key: str, value: str) -> list[Entity]:
+        """Return the entities that have this value of an attribute, in file order."""
+        return [entity for entity in self.entities if entity.values[key] == value]
 
 
 class Sheet(msgspec.Struct, frozen=True):

@@ -1,10 +1,12 @@
 import contextlib
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -27,17 +29,20 @@ difficulties:
 types:
   factual: {{name: 事实性, means: 事实}}
   evaluative: {{name: 评估性, means: 判断}}
+teachers:
+  main:
+    base_url: {base_url}
+    model: {model}
+    api_key_env: DATAGEN_TEST_KEY
+    temperature: 1.0
+    max_tokens: {max_tokens}
+limits: {{concurrency: {concurrency}, timeout: {timeout}, hung: {hung}, attempts: {attempts}, rpm: {rpm}, tpm: {tpm}}}
+budget: {{calls: {calls}, tokens: {tokens}, money: {money}, hours: {hours}}}
+prices: {prices}
 generate:
-  base_url: {base_url}
-  model: {model}
-  api_key_env: DATAGEN_TEST_KEY
+  teacher: main
   chain: {chain}
-  concurrency: {concurrency}
-  timeout: {timeout}
-  attempts: {attempts}
   reasks: {reasks}
-  temperature: 1.0
-  max_tokens: {max_tokens}
   min_yield: {min_yield}
 """
 USUAL = {
@@ -47,6 +52,14 @@ USUAL = {
     "chain": "short",
     "concurrency": 4,
     "timeout": 10.0,
+    "hung": "null",
+    "rpm": "null",
+    "tpm": "null",
+    "calls": "null",
+    "tokens": "null",
+    "money": "null",
+    "hours": "null",
+    "prices": "{embedded: {input: 1.0, output: 2.0, batch: 0.5}}",
     "attempts": 6,
     "reasks": 2,
     "max_tokens": 2048,
@@ -87,6 +100,11 @@ class Project:
         """Run the stage for one topic in this process."""
         return self.invoke("generate", "economy", str(self.out), str(self.metrics))
 
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return what a query finds in the store, read beside whoever has it open."""
+        with contextlib.closing(sqlite3.connect(self.store)) as db:
+            return db.execute(query).fetchall()
+
     def start(self, *args: str) -> "subprocess.Popen[str]":
         """Start a command as a process of its own, to be killed or interrupted."""
         pipe = subprocess.PIPE
@@ -103,12 +121,10 @@ def serving(app: Callable[..., object]) -> Iterator[str]:
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, lifespan="off", log_level="critical", timeout_graceful_shutdown=1)
     )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
+    threading.Thread(target=server.run, daemon=True).start()
     until(lambda: server.started)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
-    server.should_exit = True
-    thread.join()
+    server.should_exit = True  # it takes a while, and nobody has to wait for it
 
 
 @pytest.fixture
@@ -121,6 +137,38 @@ def serve() -> Iterator[Callable[..., tuple[Teacher, str]]]:
             return app, stack.enter_context(serving(app))
 
         yield start
+
+
+class Disk:
+    """A small disk of its own, in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def __call__(self, megabytes: int) -> Path:
+        """Mount it and return its folder."""
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(self.folder)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting a small disk takes root, or `unshare -rm` before the command")
+        return self.folder
+
+    def fill(self) -> None:
+        """Leave not a byte free."""
+        with open(self.folder / "filler", "ab", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+
+    def clear(self) -> None:
+        """Make room again."""
+        (self.folder / "filler").unlink()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    found = Disk(tmp_path / "disk")
+    yield found
+    subprocess.run(["umount", "--lazy", str(found.folder)], capture_output=True)
 
 
 def until(true: Callable[[], bool], seconds: float = 30.0) -> None:

@@ -1,9 +1,9 @@
 import pytest
 
 from datagen.client import Reply
-from datagen.dialogue import Done, Next, judge, replay
+from datagen.dialogue import Done, Next, begin, replay
 from datagen.grid import Body, Request
-from schemas.chain import Malformed, write
+from schemas.chain import write
 from schemas.record import Item, Message
 
 GOOD = write(
@@ -40,37 +40,10 @@ def after(*contents: str, reasks: int = 2) -> Next | Done:
         answered[state.request.key] = replies.pop(0)
 
 
-@pytest.mark.parametrize(
-    ("content", "finish", "verdict"),
-    [
-        (GOOD, "stop", ()),
-        (f"```xml\n{GOOD}\n```", "stop", ("code_fence",)),
-        (f"好的：\n{GOOD}", "stop", ("surrounding_text",)),
-        (GOOD, "length", ()),
-    ],
-)
-def test_a_reply_that_curation_can_mend_is_good(content, finish, verdict):
-    assert judge(a_reply(content, finish)) == verdict
-
-
-@pytest.mark.parametrize(
-    ("content", "finish", "reason"),
-    [
-        ("", "stop", "empty"),
-        ("我不能回答", "stop", "not_xml"),
-        (BROKEN, "stop", "wrong_shape"),
-        (GOOD[:40], "length", "cut_short"),
-    ],
-)
-def test_any_other_reply_is_bad_and_the_reason_says_why(content, finish, reason):
-    verdict = judge(a_reply(content, finish))
-
-    assert isinstance(verdict, Malformed)
-    assert verdict.reason == reason
-
-
 def test_a_request_without_a_reply_is_asked_as_it_is():
-    assert after() == Next(a_request(), 0, ())
+    key = a_request().key
+
+    assert after() == begin(a_request()) == Next(a_request(), key, key, 0, ())
 
 
 def test_a_good_reply_ends_it():

@@ -1,13 +1,16 @@
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from datagen.grid import Axes, Generate, endpoint, only, read, requests
+from datagen.grid import Axes, Body, Generate, Request, endpoint, read, requests
+from datagen.settings import Teacher
 from datagen.teacher.sheets import FACTS
 from schemas.faults import Fault
 from schemas.params import Topic, Wording
+from schemas.record import Message
 
 
 def an_axes() -> Axes:
@@ -17,26 +20,17 @@ def an_axes() -> Axes:
     )
 
 
-def a_generate(**changed: object) -> Generate:
-    usual = Generate(
-        base_url="embedded",
-        model="embedded",
-        api_key_env="KEY",
-        chain="short",
-        concurrency=4,
-        timeout=10.0,
-        attempts=3,
-        reasks=2,
-        temperature=1.0,
-        max_tokens=2048,
-        min_yield=0.95,
-    )
+def a_teacher(**changed: object) -> Teacher:
+    usual = Teacher(base_url="embedded", model="embedded", api_key_env="KEY", temperature=1.0, max_tokens=2048)
     return replace(usual, **changed)
 
 
-def the_requests(samples: int = 2, round_: int = 0, answers: str = "here", **changed: object) -> list:
+def the_requests(
+    samples: int = 2, round_: int = 0, answers: str = "here", chain: str = "short", **changed: object
+) -> list[Request]:
     topics = {"economy": Topic("经济发展", samples, round_), "education": Topic("教育体系", samples, round_)}
-    return list(requests(topics, an_axes(), a_generate(**changed), lambda topic: answers))
+    params = Generate(teacher="main", chain=chain, reasks=2, min_yield=0.95)
+    return list(requests(topics, an_axes(), params, a_teacher(**changed), lambda topic: answers))
 
 
 def test_requests_come_in_grid_order():
@@ -56,7 +50,7 @@ def test_requests_come_in_grid_order():
 def test_the_stream_is_lazy():
     topics = {"economy": Topic("经济发展", 10**12, 0)}
 
-    stream = requests(topics, an_axes(), a_generate(), lambda topic: "here")
+    stream = requests(topics, an_axes(), Generate("main", "short", 2, 0.95), a_teacher(), lambda topic: "here")
 
     assert next(stream).sample == 0
 
@@ -89,58 +83,94 @@ def test_the_key_follows_what_is_asked_and_whom(changed):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"concurrency": 9}, {"timeout": 9.0}, {"attempts": 9}, {"reasks": 0}, {"min_yield": 0.0}, {"samples": 9}],
+    [
+        *({"concurrency": 9}, {"timeout": 9.0}, {"hung": 5.0}, {"attempts": 9}, {"rpm": 9}, {"tpm": 9}),
+        *({"calls": 9}, {"tokens": 9}, {"money": 9}, {"hours": 9}, {"prices": "{}"}),
+        *({"reasks": 0}, {"min_yield": 0.0}, {"samples": 9}),
+    ],
 )
-def test_the_key_does_not_follow_how_it_is_asked(changed):
-    assert the_requests(**changed)[0].key == the_requests()[0].key
+def test_the_key_does_not_follow_how_it_is_asked(project, changed):
+    usual = next(read().requests()).key
+
+    project.params(**changed)
+
+    assert next(read().requests()).key == usual
+
+
+def test_the_name_of_the_teacher_is_not_part_of_the_key(project):
+    usual = next(read().requests()).key
+    path = project.folder / "params.yaml"
+
+    path.write_text(path.read_text().replace("  main:", "  other:").replace("teacher: main", "teacher: other"))
+
+    assert next(read().requests()).key == usual
+
+
+def test_a_key_stays_what_it_was_when_requests_learn_new_fields():
+    body = Body("m", (Message(role="user", content="问"),), 1.0, 9, 0)
+
+    key = Request("economy", "basic", "factual", 0, 0, "https://x/v1", body).key
+
+    assert key == "3d07610650ac5f935a46954a37e134f52ceed84e424cad294a35e0ff53a1e7e9"
+
+
+def test_what_is_asked_about_a_record_is_part_of_the_key():
+    first = the_requests()[0]
+
+    keys = {first.key, replace(first, kind="judge").key, replace(first, kind="judge", subject="0" * 16).key}
+
+    assert len(keys) == 3
 
 
 def test_a_real_endpoint_is_named_by_its_url():
-    assert endpoint(a_generate(base_url="https://x/v1"))("economy") == "https://x/v1"
+    assert endpoint(a_teacher(base_url="https://x/v1"))("economy") == "https://x/v1"
 
 
 @pytest.mark.parametrize(
-    ("file", "changes"),
-    [("compose.py", True), ("sheets.py", True), ("facts/economy.yaml", True), ("facts/education.yaml", False)],
+    ("file", "kind", "changes"),
+    [
+        ("compose.py", "write", True),
+        ("sheets.py", "write", True),
+        ("review.py", "write", False),
+        ("review.py", "judge", True),
+        ("compose.py", "judge", True),
+        ("server.py", "write", False),
+        ("facts/economy.yaml", "write", True),
+        ("facts/education.yaml", "write", False),
+    ],
 )
-def test_the_embedded_teacher_is_named_by_what_it_knows_of_the_topic(tmp_path: Path, file, changes):
+def test_the_embedded_teacher_is_named_by_what_it_knows_of_the_topic(tmp_path: Path, file, kind, changes):
     teacher = tmp_path / "teacher"
     shutil.copytree(FACTS.parent, teacher)
-    before = endpoint(a_generate(), teacher / "facts")("economy")
+    before = endpoint(a_teacher(), kind, teacher / "facts")("economy")
 
     with open(teacher / file, "a", encoding="utf-8") as changed:
         changed.write("\n# changed\n")
 
-    assert (endpoint(a_generate(), teacher / "facts")("economy") != before) is changes
+    assert (endpoint(a_teacher(), kind, teacher / "facts")("economy") != before) is changes
 
 
-def test_an_unknown_topic_is_answered_by_the_nearest():
-    with pytest.raises(Fault, match=r"topics\.econmy: no such topic; did you mean economy\?"):
-        only("econmy", {"economy": Topic("经济发展", 1, 0), "education": Topic("教育体系", 1, 0)})
+def test_an_unknown_topic_is_answered_by_the_nearest(project):
+    with pytest.raises(Fault, match=r"params\.yaml: topics\.econmy: no such topic; did you mean economy\?"):
+        read(["econmy"])
+
+
+def test_named_topics_come_in_the_order_they_were_named(project):
+    assert list(read(["education", "economy"]).sizes().items()) == [("education", 12), ("economy", 12)]
+
+
+def test_the_sizes_are_those_of_the_stream(project):
+    grid = read()
+
+    assert grid.sizes() == Counter(request.topic for request in grid.requests()) == {"economy": 12, "education": 12}
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
-    [
-        ({"base_url": "https://user:secret@host/v1"}, "generate.base_url"),
-        ({"base_url": "embeded"}, "generate.base_url"),
-        ({"concurrency": 0}, "generate.concurrency"),
-        ({"min_yield": 1.5}, "generate.min_yield"),
-        ({"chain": "long"}, "generate.chain"),
-    ],
+    [({"min_yield": 1.5}, "generate.min_yield"), ({"chain": "long"}, "generate.chain"), ({"reasks": -1}, "reasks")],
 )
 def test_a_wrong_setting_is_a_fault_that_names_it(project, changed, message):
     project.params(**changed)
 
     with pytest.raises(Fault, match=message):
-        read(project.folder / "params.yaml")
-
-
-def test_a_key_put_into_params_is_refused_and_not_repeated(project):
-    text = (project.folder / "params.yaml").read_text()
-    (project.folder / "params.yaml").write_text(text.replace("DATAGEN_TEST_KEY", "sk-secret-1234"))
-
-    with pytest.raises(Fault, match=r"generate\.api_key_env") as fault:
-        read(project.folder / "params.yaml")
-
-    assert "secret" not in fault.value.message
+        read()

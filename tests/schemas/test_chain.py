@@ -5,13 +5,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import chain
-from schemas.chain import Malformed, parse, render, write
-from schemas.record import Item
+from schemas.chain import ANSWER, ITEM, JUDGEMENT, Malformed, parse, parse_as, render, write
+from schemas.record import Answer, Judgement
 from tests.curate.builders import an_item
 
 PLAIN = write(an_item())
+ANSWERED = '<answer>\n<reasoning><step n="1">一</step><step n="2">二</step></reasoning>\n<output>B</output>\n</answer>'
+JUDGED = (
+    "<judgement><rigor>4</rigor><difficulty>3</difficulty><innovation>3</innovation><clarity>5</clarity>"
+    "<educational_value>4</educational_value><feedback>题干可以更短。</feedback></judgement>"
+)
+ANSWER_READ = Answer(steps=("一", "二"), answer="B")
+JUDGEMENT_READ = Judgement(
+    rigor=4, difficulty=3, innovation=3, clarity=5, educational_value=4, feedback="题干可以更短。"
+)
+FORMS = {"item": (ITEM, PLAIN), "answer": (ANSWER, ANSWERED), "judgement": (JUDGEMENT, JUDGED)}
 PIECES = (
-    *re.findall(r"<[^>]+>", write(an_item(adjustment="改"))),
+    *re.findall(r"<[^>]+>", write(an_item(adjustment="改")) + ANSWERED + JUDGED),
+    "3",
+    "6",
     "问",
     "B",
     " ",
@@ -60,35 +72,78 @@ def test_what_is_written_is_read_back(item):
 
 @st.composite
 def damaged(draw):
-    """A reply with pieces put in, taken out or put in the place of others."""
-    reply = write(draw(items))
+    """A form, and a reply of it with pieces put in, taken out or put in the place of others."""
+    form, reply = draw(st.sampled_from([*FORMS.values()]) | st.tuples(st.just(ITEM), items.map(write)))
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(reply)))
         gone = draw(st.sampled_from((0, 0, 1, 6)))
         reply = reply[:at] + draw(st.sampled_from(PIECES)) + reply[at + gone :]
-    return reply
+    return form, reply
 
 
 @given(damaged())
-def test_the_pattern_reads_what_the_xml_parser_reads_and_nothing_else(reply):
-    reply = reply.strip()
+def test_the_pattern_reads_what_the_xml_parser_reads_and_nothing_else(made):
+    form, reply = made[0], made[1].strip()
 
-    fast = chain._plain(reply)
+    fast = form.plain(reply)
 
-    if fast and all((fast.question, *fast.options, fast.think, *fast.steps, fast.reflection)):
-        assert fast == chain._any(reply.encode())
+    if fast and all(form.words(fast)):
+        assert fast == chain._any(form, reply.encode())
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 def test_no_soup_of_markup_raises_or_parses_differently(soup):
     whole = f"<item><question>{soup}</question>" + PLAIN.partition("</question>")[2]
+    judged = f"<judgement>{soup}" + JUDGED.removeprefix("<judgement>")
 
-    for reply in (soup, whole):
-        found = parse(reply)
-        fast = chain._plain(reply.strip())
-        assert isinstance(found, Item | Malformed)
-        if isinstance(found, Item) and fast:
-            assert found == fast == chain._any(reply.strip().encode())
+    for form, reply in ((ITEM, soup), (ITEM, whole), (ANSWER, soup), (JUDGEMENT, judged)):
+        found = parse_as(form, reply)
+        fast = form.plain(reply.strip())
+        if not isinstance(found, Malformed) and fast:
+            assert found == fast == chain._any(form, reply.strip().encode())
+
+
+@pytest.mark.parametrize(
+    ("form", "reply", "read"), [(ANSWER, ANSWERED, ANSWER_READ), (JUDGEMENT, JUDGED, JUDGEMENT_READ)]
+)
+def test_an_answer_and_a_judgement_are_read_with_and_without_the_pattern(form, reply, read):
+    assert parse_as(form, reply) == read
+    assert parse_as(form, reply.replace("><", "><!-- a note --><", 1)) == read
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("other", FORMS)
+def test_a_reply_of_another_form_is_malformed_and_named(form, other):
+    found = parse_as(FORMS[form][0], FORMS[other][1])
+
+    assert isinstance(found, Malformed) is (form != other)
+    if form != other:
+        assert found == Malformed("wrong_shape", f"the document is <{other}>, not <{form}>")
+
+
+@pytest.mark.parametrize(
+    ("form", "reply"),
+    [
+        (ANSWER, ANSWERED.replace(">B<", ">E<")),
+        (ANSWER, ANSWERED.replace("二", " ")),
+        (ANSWER, ANSWERED.replace("二", "\u3000")),
+        (ANSWER, re.sub("<step.*</step>", "", ANSWERED)),
+        (ANSWER, ANSWERED.replace("<reasoning>", "<think>想</think><reasoning>")),
+        (JUDGEMENT, JUDGED.replace(">5<", ">6<")),
+        (JUDGEMENT, JUDGED.replace(">5<", ">0<")),
+        (JUDGEMENT, JUDGED.replace(">5<", ">4.5<")),
+        (JUDGEMENT, JUDGED.replace(">5<", "><")),
+        (JUDGEMENT, JUDGED.replace("<clarity>5</clarity>", "")),
+        (JUDGEMENT, JUDGED.replace("题干可以更短。", "\u3000")),
+        (JUDGEMENT, JUDGED.replace("<rigor>4</rigor>", "") + "<rigor>4</rigor>"),
+    ],
+)
+def test_an_answer_or_judgement_that_is_not_exactly_one_is_malformed(form, reply):
+    assert isinstance(parse_as(form, reply), Malformed)
+
+
+def test_the_mean_of_a_judgement_is_that_of_its_five_marks():
+    assert JUDGEMENT_READ.mean() == pytest.approx(3.8)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,23 @@ import msgspec
 import pytest
 
 from schemas.export import FOLDER, document, main
-from schemas.record import SCHEMAS, Example, Message, Pair, Prediction, Prompt, Reject
+from schemas.record import (
+    SCHEMAS,
+    Derived,
+    Example,
+    Judged,
+    Judgement,
+    Message,
+    Pair,
+    Prediction,
+    Prompt,
+    Reject,
+    Verification,
+)
 from tests.curate.builders import a_record, a_response
 
+MARKS = {"rigor": 4, "difficulty": 3, "innovation": 3, "clarity": 5, "educational_value": 4}
+RECORD = a_record()
 MESSAGES = (Message(role="user", content="问"), Message(role="assistant", content="B"))
 ROWS = {
     "response": a_response(),
@@ -17,6 +31,13 @@ ROWS = {
     "prompt": Prompt(id="1", prompt=MESSAGES[:1], answer="B"),
     "preference": Pair(id="1", prompt=MESSAGES[:1], chosen=MESSAGES[1:], rejected=MESSAGES[1:], why="x"),
     "prediction": Prediction(id="1", response="", answer="D", strategy="output"),
+    "verification": Verification(
+        id="1", answer="B", answers=("B", "C"), agreed=1, asked=3, teacher="m @ x", fault="not_xml: x"
+    ),
+    "judged": Judged(id="1", judgement=Judgement(**MARKS, feedback="好"), teacher="m @ x", fault=None),
+    "derived": Derived(
+        **{name: getattr(RECORD, name) for name in RECORD.__struct_fields__}, of="2", how="vary:context_change"
+    ),
 }
 VALUES = (
     None,
@@ -34,7 +55,13 @@ VALUES = (
     ["x"],
     ["a", "b", "c", "d"],
     ["a"] * 5,
+    ["A", "B"],
+    "improve",
+    "improved",
+    "translate:fr",
     {},
+    MARKS,
+    MARKS | {"feedback": "好", "rigor": 6},
     [{"role": "user", "content": ""}],
     [{"role": "boss", "content": ""}],
     [{"role": "user"}] * 2,

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.chain import Malformed, write
-from schemas.repair import REPAIRS, mend
+from schemas.chain import ANSWER, ITEM, JUDGEMENT, Malformed, write
+from schemas.record import Answer, Judgement
+from schemas.repair import REPAIRS, mend, mend_as
 from tests.curate.builders import an_item
 
 PLAIN = write(an_item())
@@ -84,6 +85,68 @@ def test_what_would_be_a_guess_stays_broken(reply):
     assert isinstance(mend(reply), Malformed)
 
 
+ANSWERED = '<answer>\n<reasoning><step n="1">一</step></reasoning>\n<output>B</output>\n</answer>'
+ANSWER_READ = Answer(steps=("一",), answer="B")
+JUDGED = (
+    "<judgement>\n<rigor>4</rigor>\n<difficulty>3</difficulty>\n<innovation>3</innovation>\n<clarity>5</clarity>\n"
+    "<educational_value>4</educational_value>\n<feedback>题干可以更短。</feedback>\n</judgement>"
+)
+
+
+def the_judgement(feedback: str = "题干可以更短。") -> Judgement:
+    return Judgement(rigor=4, difficulty=3, innovation=3, clarity=5, educational_value=4, feedback=feedback)
+
+
+@pytest.mark.parametrize(
+    ("form", "reply", "read", "repairs"),
+    [
+        (ANSWER, ANSWERED, ANSWER_READ, ()),
+        (ANSWER, f"```xml\n{ANSWERED}\n```", ANSWER_READ, ("code_fence",)),
+        (ANSWER, f"我的作答：\n{ANSWERED}\n完毕。", ANSWER_READ, ("surrounding_text",)),
+        (ANSWER, ANSWERED.replace("一", "a<b&c"), Answer(steps=("a<b&c",), answer="B"), ("bare_markup",)),
+        (ANSWER, ANSWERED.replace("一", "见<item>"), Answer(steps=("见<item>",), answer="B"), ("bare_markup",)),
+        (ANSWER, ANSWERED.replace("</step></reasoning>", ""), ANSWER_READ, ("missing_end_tags",)),
+        (ANSWER, ANSWERED.replace("</output>\n</answer>", ""), ANSWER_READ, ("missing_end_tags",)),
+        (ANSWER, ANSWERED.replace(">B<", ">选项Ｂ<"), ANSWER_READ, ("answer_letter",)),
+        (JUDGEMENT, JUDGED, the_judgement(), ()),
+        (JUDGEMENT, f"```\n{JUDGED}\n```", the_judgement(), ("code_fence",)),
+        (JUDGEMENT, f"评审如下：\n{JUDGED}", the_judgement(), ("surrounding_text",)),
+        (
+            JUDGEMENT,
+            JUDGED.replace("题干", "“A&B”里<step>"),
+            the_judgement("“A&B”里<step>可以更短。"),
+            ("bare_markup",),
+        ),
+        (JUDGEMENT, JUDGED.replace("</feedback>", ""), the_judgement(), ("missing_end_tags",)),
+        (JUDGEMENT, JUDGED.replace("</clarity>", ""), the_judgement(), ("missing_end_tags",)),
+        (JUDGEMENT, JUDGED.replace(">4<", ">４<"), the_judgement(), ("mark_digit",)),
+        (JUDGEMENT, JUDGED.replace(">4<", ">4分<"), the_judgement(), ("mark_digit",)),
+        (JUDGEMENT, JUDGED.replace(">4<", ">4/5<"), the_judgement(), ("mark_digit",)),
+        (JUDGEMENT, JUDGED.replace(">4<", "> 4.0 / 5 分 <"), the_judgement(), ("mark_digit",)),
+    ],
+)
+def test_an_answer_and_a_judgement_are_mended_in_the_same_way(form, reply, read, repairs):
+    assert mend_as(form, reply) == (read, repairs)
+
+
+@pytest.mark.parametrize(
+    ("form", "reply"),
+    [
+        (ANSWER, ANSWERED.replace(">B<", ">B. 2015年<")),  # whose text that is the reply does not say
+        (ANSWER, ANSWERED.replace(">B<", ">B或C<")),
+        (ANSWER, PLAIN),
+        (JUDGEMENT, JUDGED.replace(">4<", ">4.5<")),
+        (JUDGEMENT, JUDGED.replace(">4<", ">8/10<")),
+        (JUDGEMENT, JUDGED.replace(">4<", ">4-5<")),
+        (JUDGEMENT, JUDGED.replace(">4<", ">0<")),
+        (JUDGEMENT, JUDGED.replace(">4<", ">良好<")),
+        (JUDGEMENT, JUDGED.partition("<feedback>")[0]),
+    ],
+)
+def test_an_answer_or_judgement_that_would_be_a_guess_stays_broken(form, reply):
+    assert isinstance(mend_as(form, reply), Malformed)
+
+
 raw = (
     st.text(st.sampled_from("问A b1<>&;\"'/\n。]　"), min_size=1)
     .map(str.strip)
@@ -116,11 +179,13 @@ def test_end_tags_are_put_back_where_they_were(question, missing):
 
 
 @pytest.mark.parametrize("repair", REPAIRS.values(), ids=REPAIRS)
-def test_a_repair_leaves_a_good_reply_alone(repair):
-    assert repair(PLAIN) == PLAIN
+@pytest.mark.parametrize(("form", "reply"), [(ITEM, PLAIN), (ANSWER, ANSWERED), (JUDGEMENT, JUDGED)])
+def test_a_repair_leaves_a_good_reply_alone(repair, form, reply):
+    assert repair(reply, form) == reply
 
 
 @given(st.text(st.sampled_from("<>/itemoupAB&`x\n 答案")))
 def test_no_text_makes_mending_raise(reply):
     mend(reply)
-    mend(f"<item>{reply}</item>")
+    for form in (ITEM, ANSWER, JUDGEMENT):
+        mend_as(form, f"<{form.root}>{reply}</{form.root}>")

@@ -1,0 +1,364 @@
+"""Calls made on other machines: the loop and the store stay in this process, workers on Ray do the asking.
+
+What is dealt out is the calls, not the loop. A third of what a call costs is the store, of which there is one, so loops
+elsewhere would hardly make it faster; and each of them would take the others' load for a whim of the endpoint, hold a
+share of the limits that it does not use, and stop before the budget does. As it is every bound and every promise of a
+run on one machine holds as it does there, an attempt being in the journal before it is sent, and the replies are the
+same. Of `concurrency`, `rpm` and `tpm` each worker has an equal share: a call goes to the one with the fewest out.
+
+Calls and outcomes travel in batches of what has come up meanwhile. With 64 in flight that takes 0.06 ms of this
+process's time a call; a call of Ray's for each would take 0.6 ms.
+
+The key is an argument of the first method called on a worker: such an argument goes from process to process, and is
+gone with them. What a constructor is given, and a `runtime_env`, the cluster's own store keeps; an environment variable
+of its nodes every job there can read. RAY_USE_TLS=1 encrypts the way, as it does that of prompts and replies.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import platform
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+from msgspec import Struct
+
+from datagen import client
+from datagen.client import Ask, Failure, Reply
+from datagen.grid import Request
+from datagen.settings import EMBEDDED, Teacher
+from schemas.faults import Fault
+
+DEATHS = 3  # of a worker and those in its place, on end and with nothing brought back: the next would die as well
+SILENCE = 30.0  # seconds beyond a call's deadline until its worker counts as dead; Ray notices a lost node in as many
+REACHED = 5.0  # seconds for a connection to the cluster
+PLACED = 20.0  # seconds after which it is said that the cluster has no room for all workers
+REPLACED = 30.0  # seconds that a call waits for a worker if all are dead, before it gives up its place
+MEMORY = 100 * 2**20  # bytes for the objects of a Ray of our own; a batch of calls takes one or two
+ALIKE = "every node needs the same, with its extra `ray`"
+CODE = (".py", ".j2", ".yaml", ".xsd")
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to Ray's makers
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what Ray has to say does not go to stdout; a dead worker is reported here
+}
+
+Outcome = Reply | Failure
+
+
+class Call(Struct, frozen=True, array_like=True):
+    """A call to make."""
+
+    number: int
+    request: Request
+    timeout: float
+
+
+class Landed(Struct, frozen=True, array_like=True):
+    """What became of a call: one of the two."""
+
+    number: int
+    reply: Reply | None
+    failure: Failure | None
+
+
+_encode = msgspec.msgpack.encode
+_calls = msgspec.msgpack.Decoder(list[Call])
+_landed = msgspec.msgpack.Decoder(list[Landed])
+
+
+class Worker:
+    """Makes the calls that it is handed; an actor of Ray's, in a process of its own somewhere in the cluster."""
+
+    def __init__(self) -> None:
+        self._ask: Ask | None = None
+        self._open = AsyncExitStack()
+        self._out: set[asyncio.Task[None]] = set()
+        self._outcomes: list[Landed] = []
+        self._some = asyncio.Event()
+
+    async def begin(
+        self, teacher: bytes, concurrency: int, environment: Mapping[str, str], code: str
+    ) -> tuple[str, str | None]:
+        """Open the endpoint; return the name of this machine, and why the endpoint cannot be asked if it cannot."""
+        host = platform.node()
+        if code != sources():
+            return host, f"{host}: another version of question-bank is installed there; {ALIKE}"
+        os.environ.update(environment)
+        try:
+            asked = msgspec.msgpack.decode(teacher, type=Teacher)
+            self._ask = await self._open.enter_async_context(client.connect(asked, concurrency))
+        except (Fault, ImportError) as error:
+            return host, f"{host}: {error}"
+        return host, None
+
+    async def take(self, calls: bytes) -> None:
+        """Start a batch of calls."""
+        for call in _calls.decode(calls):
+            task = asyncio.create_task(self._make(call))
+            self._out.add(task)
+            task.add_done_callback(self._out.discard)
+
+    async def landed(self) -> bytes:
+        """Return what has become of calls since this was last called, as soon as there is something."""
+        await self._some.wait()
+        self._some.clear()
+        outcomes, self._outcomes = self._outcomes, []
+        return _encode(outcomes)
+
+    async def _make(self, call: Call) -> None:
+        assert self._ask
+        outcome = await self._ask(call.request, call.timeout)
+        known = (outcome, None) if isinstance(outcome, Reply) else (None, outcome)
+        self._outcomes.append(Landed(call.number, *known))
+        self._some.set()
+
+
+class Shard:
+    """What a worker has been handed and has not brought back."""
+
+    def __init__(self, worker: Any, host: str) -> None:
+        self.worker = worker
+        self.host = host
+        self.out: dict[int, asyncio.Future[Outcome]] = {}
+        self._waiting: list[Call] = []
+
+    async def ask(self, call: Call) -> Outcome:
+        """Have the worker make a call, together with all that come up in the same turn of the event loop."""
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Outcome] = loop.create_future()
+        self.out[call.number] = outcome
+        if not self._waiting:
+            loop.call_soon(self._hand_over)
+        self._waiting.append(call)
+        try:
+            return await outcome
+        finally:
+            del self.out[call.number]
+
+    def _hand_over(self) -> None:
+        self.worker.take.remote(_encode(self._waiting))
+        self._waiting = []
+
+    def land(self, landed: Landed) -> None:
+        """Note what became of a call, unless nobody waits for it any more."""
+        outcome = landed.reply or landed.failure
+        waiting = self.out.get(landed.number)
+        if outcome and waiting and not waiting.done():
+            waiting.set_result(outcome)
+
+    def lose(self) -> None:
+        """Note that the worker is dead."""
+        for outcome in self.out.values():
+            if not outcome.done():
+                outcome.set_result(Failure("lost", None, "its worker died; it may have been billed"))
+
+
+class Team:
+    """The workers of a run: as many as were asked for, another for each that dies."""
+
+    def __init__(self, size: int, begin: tuple[bytes, int, Mapping[str, str], str]) -> None:
+        """`begin` is what each worker is told first."""
+        import ray
+
+        self.size = size
+        self.shards: list[Shard] = []
+        self.hopeless: str | None = None
+        """Why no call can be made any more."""
+        self._begin = begin
+        self._worker = ray.remote(Worker).options(num_cpus=1, scheduling_strategy="SPREAD")
+        self._numbers = count()
+        self._ready = asyncio.Event()
+        self._alive: set[Any] = set()
+        self._tasks = [asyncio.create_task(self._tend()) for _ in range(size)]
+        self._reporting = asyncio.create_task(self._report())
+
+    async def ready(self) -> None:
+        """Wait for the first worker; Fault if there will be none."""
+        await self._ready.wait()
+        if self.hopeless:
+            raise Fault(self.hopeless)
+
+    async def ask(self, request: Request, timeout: float) -> Outcome:
+        """Send one request from the worker that has the fewest out, and return what came of it."""
+        for task in self._tasks:
+            if task.done():
+                task.result()  # a bug there comes to light here
+        if self.hopeless:
+            return Failure("fatal", None, self.hopeless)
+        if not self.shards:
+            self._ready.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ready.wait(), REPLACED)
+            if not self.shards:
+                return Failure("refused", None, "all workers are dead and no other has come yet")
+        shard = min(self.shards, key=lambda shard: len(shard.out))
+        try:
+            async with asyncio.timeout(timeout + SILENCE):
+                return await shard.ask(Call(next(self._numbers), request, timeout))
+        except TimeoutError:
+            self._bury(shard.worker)
+            return Failure("lost", None, f"no word from its worker on {shard.host}; it may have been billed")
+
+    async def close(self) -> None:
+        """End all workers."""
+        self.hopeless = "the run is over"
+        self._reporting.cancel()
+        for worker in self._alive:
+            self._bury(worker)
+        await asyncio.wait(self._tasks)  # not cancelled: Ray complains of an outcome that nobody waits for
+
+    async def _tend(self) -> None:
+        """Keep one worker at work, as long as there is hope."""
+        from ray.exceptions import RayError
+
+        deaths = 0
+        while not self.hopeless:
+            worker = self._worker.remote()
+            self._alive.add(worker)
+            shard = None
+            try:
+                host, why_not = await worker.begin.remote(*self._begin)
+                if why_not:
+                    self._give_up(why_not)
+                    return
+                shard = Shard(worker, host)
+                self.shards.append(shard)
+                self._ready.set()
+                while True:
+                    for landed in _landed.decode(await worker.landed.remote()):
+                        shard.land(landed)
+                        deaths = 0
+            except RayError as error:
+                deaths += 1
+                if self.hopeless:
+                    return
+                if deaths == DEATHS:
+                    self._give_up(
+                        f"a worker died {DEATHS} times before it brought anything back: {_said(error)}; {ALIKE}"
+                    )
+                elif shard:
+                    lost = len(shard.out)
+                    click.echo(
+                        f"a worker on {shard.host} died with {lost} calls out; they may have been billed, and are "
+                        "asked again by another",
+                        err=True,
+                    )
+            finally:
+                self._bury(worker)
+                self._alive.discard(worker)
+                if shard:
+                    self.shards.remove(shard)
+                    shard.lose()
+
+    def _give_up(self, why: str) -> None:
+        self.hopeless = self.hopeless or why
+        self._ready.set()
+
+    def _bury(self, worker: Any) -> None:
+        import ray
+
+        ray.kill(worker)
+
+    async def _report(self) -> None:
+        await asyncio.sleep(PLACED)
+        if len(self.shards) < self.size and not self.hopeless:
+            at_work = f"{len(self.shards)} of {self.size} workers are at work"
+            click.echo(f"{at_work}; the cluster has no room for the others yet", err=True)
+
+
+@asynccontextmanager
+async def connect(workers: int, address: str | None, teacher: Teacher, concurrency: int) -> AsyncIterator[Ask]:
+    """Start so many workers and yield the function that has them ask a teacher, for so many calls at once in all.
+
+    Fault if Ray or the key is missing, or if no worker can ask.
+    """
+    environment = carried(teacher)
+    begin = (msgspec.msgpack.encode(teacher), concurrency, environment, sources())
+    with cluster(address, workers, hidden=environment):
+        team = Team(min(workers, concurrency), begin)
+        try:
+            await team.ready()
+            yield team.ask
+        finally:
+            await team.close()
+
+
+@contextmanager
+def cluster(address: str | None, cpus: int, hidden: Mapping[str, str]) -> Iterator[None]:
+    """Be part of a Ray cluster; without an address, of one on this machine, which is gone afterwards.
+
+    That one does not find the `hidden` variables in its environment, keeps its files in a folder of its own, and lets
+    in nobody else.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if address is None and "RAY_AUTH_MODE" not in os.environ:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    try:
+        import ray
+    except ImportError:
+        raise Fault("--workers needs Ray: pip install 'question-bank[ray]'") from None
+    from ray.exceptions import RayError
+
+    with ExitStack() as stack:
+        own: dict[str, object] = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": MEMORY}
+        if address is None:
+            own["_temp_dir"] = stack.enter_context(TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
+        on_term = signal.getsignal(signal.SIGTERM)
+        for name in hidden:
+            os.environ.pop(name, None)
+        try:
+            _reach(address)
+            ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else own))
+        except (RayError, RuntimeError, ValueError, OSError) as error:
+            hint = "; the address, Ray's version and RAY_AUTH_TOKEN must be those of the cluster" if address else ""
+            raise Fault(f"Ray at {address or 'this machine'}: {_said(error)}{hint}") from None
+        finally:
+            os.environ.update(hidden)
+            signal.signal(signal.SIGTERM, on_term)  # Ray's would end the run without draining it
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """OSError if nobody listens at an address that is a host and a port: Ray would try for minutes, and not quietly."""
+    if address and (at := urlsplit(address if "//" in address else f"//{address}")).port:
+        socket.create_connection((at.hostname, at.port), REACHED).close()
+
+
+def carried(teacher: Teacher) -> dict[str, str]:
+    """Return the environment variables that a worker needs to ask a teacher; Fault if the key is not there."""
+    if teacher.base_url == EMBEDDED:
+        return {}
+    client.secret(teacher)
+    names = (teacher.api_key_env, *client.ACCOUNT.values())
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
+def sources() -> str:
+    """Return the hash of this program: workers that judge or compose in another way would make other replies."""
+    hashed = hashlib.sha256()
+    for package in (Path(__file__).parent, Path(client.__file__).parents[1] / "schemas"):
+        for path in sorted(package.rglob("*")):
+            if path.suffix in CODE:
+                hashed.update(path.relative_to(package.parent).as_posix().encode() + b"\0" + path.read_bytes())
+    return hashed.hexdigest()
+
+
+def _said(error: Exception) -> str:
+    """Return the line of an error of Ray's that says most: the last of a traceback, the first of anything else."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1] if "  File " in str(error) else lines[0]

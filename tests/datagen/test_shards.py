@@ -1,0 +1,235 @@
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+
+from datagen.teacher.server import create_app
+
+pytest.importorskip("ray")
+
+REQUESTS = 24  # of both topics, with the usual params
+HEAD = """
+import sys, ray
+ray.init(
+    "local", num_cpus=3, include_dashboard=False, object_store_memory=100 * 2**20, _temp_dir=sys.argv[1],
+    log_to_driver=False, logging_level="ERROR",
+)
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
+WITHOUT_RAY = "import sys; sys.modules['ray'] = None; from datagen.__main__ import main; main(sys.argv[1:])"
+OTHER_CODE = (
+    "import sys; from datagen import shards; shards.sources = lambda: ''; "
+    "from datagen.__main__ import main; main(sys.argv[1:])"
+)
+
+
+class Cluster(NamedTuple):
+    address: str
+    folder: Path
+    head: psutil.Process
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that make calls."""
+        found = []
+        for process in self.head.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                found += [process] * process.cmdline()[0].startswith("ray::Worker")
+        return found
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A Ray cluster of one node, which knows no key; it ends with this process, however that ends."""
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory(prefix="ray-") as folder:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.delenv("DATAGEN_TEST_KEY", raising=False)
+        pipe = subprocess.PIPE
+        head = subprocess.Popen([sys.executable, "-c", HEAD, folder], stdin=pipe, stdout=pipe, text=True)
+        assert head.stdout
+        address = head.stdout.readline().strip()
+        assert address
+        yield Cluster(address, Path(folder), psutil.Process(head.pid))
+        head.communicate()
+
+
+class Ended(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+def ended(process: "subprocess.Popen[str]") -> Ended:
+    """What a command came to."""
+    out, err = process.communicate(timeout=120)
+    return Ended(process.returncode, out, err)
+
+
+def fetch(project: Any, cluster: Cluster, workers: int = 2) -> "subprocess.Popen[str]":
+    return project.start("fetch", "--workers", str(workers), "--address", cluster.address)
+
+
+def exported(project: Any) -> bytes:
+    """The rows of one topic, which asks for nothing that the store holds."""
+    result = project.generate()
+    assert result.exit_code == 0, result.stderr
+    return project.out.read_bytes()
+
+
+def run_code(code: str, *args: str) -> Ended:
+    pipe = subprocess.PIPE
+    return ended(subprocess.Popen([sys.executable, "-c", code, *args], stdout=pipe, stderr=pipe, text=True))
+
+
+def test_workers_ask_each_request_once_and_bring_the_bytes_of_a_run_without_them(project, serve, cluster):
+    teacher, base_url = serve()
+    project.params(base_url=base_url)
+
+    result = ended(fetch(project, cluster, workers=3))
+
+    said = "24 of 24 valid, 0 rejected, 0 without a reply, 24 asked now"
+    assert result.code == 0, result.stderr
+    assert result.stdout == ""
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert teacher.calls.total() == REQUESTS
+    with_workers = exported(project)
+    assert teacher.calls.total() == REQUESTS
+    project.store.unlink()
+    assert exported(project) == with_workers
+
+
+def test_the_key_reaches_the_workers_and_no_file_of_rays(project, serve, cluster):
+    teacher, keys = create_app(), set()
+
+    async def app(scope, receive, send):
+        keys.update(value for name, value in scope["headers"] if name == b"authorization")
+        await teacher(scope, receive, send)
+
+    _, base_url = serve(app)
+    project.params(base_url=base_url, samples=1)
+
+    assert ended(fetch(project, cluster, workers=1)).code == 0
+
+    key = os.environ["DATAGEN_TEST_KEY"].encode()
+    assert keys == {b"Bearer " + key}
+    files = [path for path in cluster.folder.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    assert not [path for path in files if key in path.read_bytes()]
+
+
+def test_all_workers_together_have_no_more_calls_out_than_one_process_would(project, serve, cluster):
+    teacher, base_url = serve(latency=0.1)
+    project.params(base_url=base_url, concurrency=5)
+
+    ended(fetch(project, cluster))
+
+    assert teacher.meter.most == 5
+
+
+def test_the_budget_is_never_exceeded_and_its_end_is_said_once(project, serve, cluster):
+    teacher, base_url = serve(latency=0.05)
+    project.params(base_url=base_url, calls=10)
+
+    result = ended(fetch(project, cluster))
+
+    assert result.code == 1
+    assert "fetch: budget.calls of 10 is used up" in result.stderr
+    assert "10 of 24 are in the store, 14 are left" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert teacher.calls.total() == 10
+
+
+def test_what_a_killed_worker_had_out_is_lost_and_asked_again_by_another(project, serve, until, cluster):
+    teacher, base_url = serve(latency=0.3)
+    project.params(base_url=base_url, concurrency=4, attempts=1)
+    process = fetch(project, cluster)
+    until(lambda: teacher.calls.total() >= 4)
+    until(lambda: teacher.serving == 4)
+    cluster.workers()[0].send_signal(signal.SIGKILL)
+
+    result = ended(process)
+
+    assert result.code == 0, result.stderr
+    assert "died with 2 calls out; they may have been billed, and are asked again by another\n" in result.stderr
+    assert "24 of 24 valid" in result.stderr
+    assert project.rows("SELECT verdict, count(*) FROM attempts GROUP BY verdict") == [("lost", 2), ("valid", 24)]
+    assert project.rows("SELECT calls FROM ledger") == [(26,)]
+
+
+def test_ctrl_c_waits_for_what_the_workers_have_out(project, serve, until, cluster):
+    teacher, base_url = serve(latency=0.3)
+    project.params(base_url=base_url)
+    process = fetch(project, cluster)
+    until(lambda: teacher.serving == 4)
+    process.send_signal(signal.SIGINT)
+
+    result = ended(process)
+
+    assert result.code == 130
+    asked = teacher.calls.total()
+    assert f"fetch: interrupted; {asked} of 24 are in the store, {24 - asked} are left" in result.stderr
+    assert not cluster.workers()
+
+
+def test_a_dead_endpoint_stops_all_workers_with_one_line(project, cluster):
+    project.params(base_url="http://127.0.0.1:9/v1")
+
+    result = ended(fetch(project, cluster))
+
+    assert result.code == 1
+    assert "fetch: http://127.0.0.1:9/v1: no reply in 3 tries" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_worker_with_other_code_stops_the_run(project, cluster):
+    result = run_code(OTHER_CODE, "fetch", "--workers", "1", "--address", cluster.address)
+
+    assert result.code == 1
+    assert "another version of question-bank is installed there; every node needs the same" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_without_an_address_ray_runs_here_and_leaves_nothing_behind(project):
+    with TemporaryDirectory(prefix="t") as folder:
+        project.monkeypatch.setenv("TMPDIR", folder)
+
+        result = ended(project.start("fetch", "--workers", "1"))
+
+        assert result.code == 0, result.stderr
+        assert result.stderr.count("\n") == 1
+        assert list(Path(folder).iterdir()) == []
+    assert sorted(path.name for path in project.folder.iterdir()) == [".store", "params.yaml"]
+
+
+def test_an_address_where_nobody_listens_is_said_at_once(project):
+    result = ended(project.start("fetch", "--workers", "1", "--address", "127.0.0.1:9"))
+
+    assert result.code == 1
+    assert result.stderr.startswith("Ray at 127.0.0.1:9: [Errno 111] Connection refused; ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_without_ray_it_is_said_how_to_install_it(project):
+    result = run_code(WITHOUT_RAY, "fetch", "--workers", "2")
+
+    assert result == (1, "", "--workers needs Ray: pip install 'question-bank[ray]'\n")
+
+
+def test_an_address_without_workers_is_refused(project):
+    result = project.invoke("fetch", "--address", "auto")
+
+    assert result.exit_code == 2
+    assert "say with --workers how many" in result.stderr
