@@ -41,7 +41,7 @@ BEAT = 1.0  # seconds between two looks at the clock, the parent and the budget 
 REMEMBER = 10  # beats between two notes of what the endpoint bears
 ELSEWHERE = 0.5  # seconds between two looks at what another run has out
 SHELLS = ("sh", "dash", "ash", "ksh", "bash", "zsh", "fish")
-UNBILLED = ("refused", "server", "rejected", "fatal")  # no endpoint bills these; of the others nobody can be sure
+UNBILLED = ("refused", "unreached", "server", "rejected", "fatal")  # nobody bills these; of others one cannot be sure
 INTERRUPTED = "interrupted"
 HOUR = 3600.0
 
@@ -290,17 +290,7 @@ async def _asked(
     budget.priced(terms.budget, terms.prices, {teacher.model, *(row.model for row in store.spent())})
     remembered = None if teacher.base_url == EMBEDDED else store.remembered(teacher.base_url, teacher.model)
     known = msgspec.json.decode(remembered, type=Known) if remembered else None
-    gate = Gate(terms.limits, teacher.base_url, sum(bound(first.request.body)), known)
     loop = asyncio.get_running_loop()
-
-    def interrupt() -> None:
-        gate.stop(INTERRUPTED)
-        loop.remove_signal_handler(signal.SIGINT)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # safe at any moment: every reply that came is committed
-        click.echo(f"{progress.name}: finishing the calls in flight; Ctrl-C again leaves at once", err=True)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupt)
     async with connect(teacher, terms.limits.concurrency) as ask:
         if lost := store.begin_run():
             click.echo(
@@ -308,6 +298,16 @@ async def _asked(
                 "asked again",
                 err=True,
             )
+        gate = Gate(terms.limits, teacher.base_url, sum(bound(first.request.body)), known)
+
+        def interrupt() -> None:
+            gate.stop(INTERRUPTED)
+            loop.remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # safe at any moment: every reply that came is committed
+            click.echo(f"{progress.name}: finishing the calls in flight; Ctrl-C again leaves at once", err=True)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, interrupt)
         watch = loop.create_task(_watch(gate, store, terms.budget.hours, teacher))
         over = budget.over(terms.budget, terms.prices)
         await Loop(ask, store, gate, progress, reasks, over).settle(todo)

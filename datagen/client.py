@@ -49,15 +49,16 @@ class Reply(Struct, frozen=True):
     completion_tokens: int
 
 
-Kind = Literal["refused", "lost", "network", "timeout", "server", "garbled", "rejected", "fatal"]
+Kind = Literal["refused", "lost", "unreached", "network", "timeout", "server", "garbled", "rejected", "fatal"]
 
 
 class Failure(Struct, frozen=True):
     """Why a call brought no reply.
 
     refused: 429, come again later. lost: the process that made the call died, which says nothing of the endpoint.
-    network, timeout, server (5xx), garbled (a 200 that holds no completion): another try may succeed. rejected: this
-    request, for good. fatal: every request, until a person mends something.
+    unreached (no connection, so that nothing was sent), network (a connection that broke), timeout, server (5xx),
+    garbled (a 200 that holds no completion): another try may succeed. rejected: this request, for good. fatal: every
+    request, until a person mends something.
     """
 
     kind: Kind
@@ -74,6 +75,10 @@ Post = Callable[[bytes], Awaitable[Answer]]
 Connect = Callable[[Teacher, int], AbstractAsyncContextManager[Ask]]
 """Opens the endpoint of a teacher for so many calls at once."""
 App = Callable[[MutableMapping[str, Any], Callable[..., Any], Callable[..., Any]], Awaitable[None]]
+
+
+class Unreached(ConnectionError):
+    """No connection came about."""
 
 
 class _Message(Struct):
@@ -138,7 +143,8 @@ async def ask(post: Post, key: str, request: Request, timeout: float) -> Reply |
     except TimeoutError:
         return Failure("timeout", None, f"no whole reply within {timeout:g} s")
     except ConnectionError as error:
-        return Failure("network", None, redact(str(error), key)[:HEAD])
+        kind: Kind = "unreached" if isinstance(error, Unreached) else "network"
+        return Failure(kind, None, redact(str(error), key)[:HEAD])
     return outcome(status, headers, body, key)
 
 
@@ -152,7 +158,7 @@ def outcome(status: int, headers: Mapping[str, str], body: bytes, key: str) -> R
 
 
 async def _over_http(session: "aiohttp.ClientSession", address: str, data: bytes) -> Answer:
-    from aiohttp import ClientError
+    from aiohttp import ClientConnectorError, ClientError
 
     try:
         async with session.post(address, data=data, allow_redirects=False) as response:
@@ -161,7 +167,9 @@ async def _over_http(session: "aiohttp.ClientSession", address: str, data: bytes
             except asyncio.IncompleteReadError as whole:  # as hoped: it ends before that
                 body = whole.partial
             return response.status, response.headers, body
-    except (ClientError, OSError, ValueError) as error:  # the last: a host name that cannot be one
+    except (ClientConnectorError, ValueError) as error:  # the latter: a host name that cannot be one
+        raise Unreached(f"{type(error).__name__}: {error}") from None
+    except (ClientError, OSError) as error:
         raise ConnectionError(f"{type(error).__name__}: {error}") from None
 
 

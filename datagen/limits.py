@@ -18,10 +18,11 @@ STREAK = 20  # failures on end before the first reply, or by the time a call has
 PATIENCE = 600.0  # seconds of refusals only; a minute's or an hour's quota is over or will not be soon
 BACKOFF = wait_exponential_jitter(initial=1.0, max=60.0, jitter=1.0)
 SPREAD = 0.25  # a wait of the endpoint's choosing is drawn out by up to this share, or all come back at once
-RETRIED = ("network", "timeout", "server", "garbled")
+RETRIED = ("unreached", "network", "timeout", "server", "garbled")
 FREE = ("refused", "lost")  # these cost no try
 RECENT = 200  # replies whose latencies say when a call counts as hung; nothing counts as hung before there are so many
 MIN_HUNG = 10.0  # seconds; what is faster is not worth paying for twice
+TICK = 0.001  # seconds, the shortest sleep
 MINUTE = 60.0
 CATCH_UP = 0.05  # seconds that a pace makes good afterwards: no timer wakes on the dot
 
@@ -33,10 +34,11 @@ class Stopped(Exception):
 
 
 class Pass(NamedTuple):
-    """That a call was let through: when, and the tokens it was taken to use."""
+    """That a call was let through: when, the tokens it was taken to use, and its number."""
 
     at: float
     tokens: float
+    number: int
 
 
 class Pace:
@@ -67,8 +69,8 @@ class Gate:
         self.where = where
         self.window = Window(limits.concurrency, known, time.monotonic())
         self.reason: str | None = None
-        self.out = 0
-        """Calls whose outcome has not come."""
+        self._sent = 0
+        self._out: dict[int, float] = {}  # when each call that is out was sent, the oldest first
         self._calls = Pace(limits.rpm) if limits.rpm else None
         self._tokens = Pace(limits.tpm) if limits.tpm else None
         self._usual_tokens = call_tokens
@@ -81,6 +83,7 @@ class Gate:
         self._attended: dict[asyncio.Timeout, tuple[float, int]] = {}  # when a call began, how often it failed before
         self._answered = False
         self._streak = 0
+        self._failing_since = 0.0
         self._last_reply = time.monotonic()
 
     # --- sending -------------------------------------------------------------------------------------------------
@@ -105,7 +108,7 @@ class Gate:
         if isinstance(outcome, Failure) and outcome.kind == "lost":
             outcome = None  # nobody knows
         now = time.monotonic()
-        self.out -= 1
+        del self._out[entered.number]
         if isinstance(outcome, Reply):
             self.window.landed(now, entered.at, "reply")
             self._latencies.append(now - entered.at)
@@ -175,34 +178,36 @@ class Gate:
         return max((pace.wait(now) for pace in (self._calls, self._tokens) if pace), default=0.0)
 
     def _take(self, now: float) -> Pass:
-        self.out += 1
+        self._sent += 1
+        self._out[self._sent] = now
         self.window.sent(now)
         if self._calls:
             self._calls.take(now, 1)
         if self._tokens:
             self._tokens.take(now, self._usual_tokens)
-        return Pass(now, self._usual_tokens)
+        return Pass(now, self._usual_tokens, self._sent)
 
     def _let_through(self, now: float) -> None:
-        while (queue := self._again or self._first) and self._may(now):
+        """Let one call through, and the next when the loop has looked for what has landed.
+
+        A burst would be on its way before the first refusal is seen.
+        """
+        while queue := self._again or self._first:
+            if not self._may(now):
+                break
             place = queue.popleft()
             if not place.done():
                 place.set_result(self._take(now))
+                break
         if self._again or self._first:
             self._set_timer(now)
 
     def _set_timer(self, now: float) -> None:
         """Come back when room appears by itself; a landing comes back anyway."""
         later = self.window.later(now) if not self.window.room(now) else 0.0
-        if later is None:
+        if later is None or self._timer:
             return
-        wait = max(later, self._paused(now), 0.001)
-        loop = asyncio.get_running_loop()
-        if self._timer:
-            if not self._timer.cancelled() and self._timer.when() <= loop.time() + wait:
-                return
-            self._timer.cancel()
-        self._timer = loop.call_later(wait, self._on_timer)
+        self._timer = asyncio.get_running_loop().call_later(max(later, self._paused(now), TICK), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -276,9 +281,12 @@ class Gate:
         elif outcome.kind == "fatal":
             self.stop(f"{self.where}: {outcome.detail}")
         else:
+            if not self._streak:
+                self._failing_since = time.monotonic()
             self._streak += 1
-            bound = UNREACHED if outcome.kind == "network" else STREAK
-            if not self._answered and self._streak >= bound:
+            bound = UNREACHED if outcome.kind == "unreached" else STREAK
+            hopeful = next(iter(self._out.values()), self._failing_since) < self._failing_since  # one sent before that
+            if not self._answered and self._streak >= bound and not hopeful:
                 self.stop(f"{self.where}: no reply in {self._streak} tries: {outcome.detail}")
 
 

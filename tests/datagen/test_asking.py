@@ -3,6 +3,7 @@ import html
 import itertools
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -24,6 +25,7 @@ from datagen.limits import Gate
 from datagen.progress import Progress
 from datagen.settings import Limits
 from datagen.store import Attempt, Store
+from datagen.teacher.faults import Faults
 from datagen.teacher.replies import complete
 from datagen.teacher.server import create_app
 from schemas.faults import Fault
@@ -116,7 +118,7 @@ def settled(
     """Run the loop alone, for four calls at once; `ask` is given the gate too."""
 
     async def run() -> tuple[Gate, Progress]:
-        gate = Gate(Limits(4, 60.0, None, 1, None, None), "here", 10.0)
+        gate = Gate(Limits(4, 60.0, None, 3, None, None), "here", 10.0)
         progress = Progress("test", {"economy": 0}, None)
 
         async def asked(request: Request, timeout: float) -> Reply | Failure:
@@ -230,6 +232,25 @@ def test_a_reply_that_another_run_has_brought_meanwhile_is_taken_and_nothing_is_
     assert progress.done == 8
 
 
+def test_what_another_run_has_asked_between_two_tries_is_taken_from_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "BACKOFF", lambda state: 0.0)
+    store = Store(tmp_path / "s.sqlite")
+    asked = []
+
+    async def overtaken(gate: Gate, request: Request) -> Failure:
+        asked.append(request)
+        with Store(store.path) as other:
+            n = other.send(request, request.key, request.key, 0, 1.0)
+            done = Attempt(1.0, 1.0, 200, "bad", "not_xml: x")
+            other.land(request, request.key, n, done, Reply("y", "stop", "m", 1, 1), billed=True)
+        return Failure("server", 500, "HTTP 500")
+
+    _, progress = settled(store, iter([begin(next(endless()))]), overtaken)
+
+    assert len(asked) == 1
+    assert progress.done == 1
+
+
 def test_what_another_run_has_out_is_waited_for_and_asked_when_it_brings_nothing(tmp_path):
     store = Store(tmp_path / "s.sqlite")
     first, second = itertools.islice(endless(), 2)
@@ -312,9 +333,31 @@ def test_an_endpoint_that_is_down_stops_the_run_with_one_line_and_nothing_takes_
     result = project.generate()
 
     assert result.exit_code == 1
-    assert result.stderr.startswith("generate economy: http://127.0.0.1:9/v1: no reply in 3 tries: ")
+    assert re.match(r"generate economy: http://127\.0\.0\.1:9/v1: no reply in \d tries: ClientConnector", result.stderr)
     assert result.stderr.count("\n") == 1
+    assert project.rows("SELECT DISTINCT verdict FROM attempts") == [("unreached",)]
+    assert project.rows("SELECT prompt_tokens + completion_tokens FROM ledger") == [(0,)]
     assert not project.out.exists()
+
+
+def test_an_endpoint_that_breaks_off_what_is_too_much_for_it_is_asked_on(project, serve):
+    teacher = create_app(Faults(latency=0.1))
+
+    async def crowded(scope, receive, send):
+        if teacher.serving < 8:
+            await teacher(scope, receive, send)
+            return
+        headers = [(b"content-length", b"1000")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"{", "more_body": True})
+        raise ConnectionResetError
+
+    project.params(base_url=serve(crowded)[1], samples=10, concurrency=32)
+    project.monkeypatch.setattr(limits, "BACKOFF", lambda state: 0.1 * 2**state.attempt_number)
+
+    result = project.generate()
+
+    assert "40 of 40 valid" in result.stderr
 
 
 def test_a_missing_key_is_one_line_that_names_the_variable(project):

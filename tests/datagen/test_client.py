@@ -279,20 +279,20 @@ def test_an_endless_reply_is_read_no_further_than_any_completion_goes(serve, mon
     assert failure.kind == "garbled"
 
 
-def test_nobody_listening_is_a_network_failure_that_says_so():
+def test_nobody_listening_is_a_failure_that_says_so_and_that_nobody_can_bill():
     failure = asked("http://127.0.0.1:9/v1")
 
     assert isinstance(failure, Failure)
-    assert failure.kind == "network"
+    assert failure.kind == "unreached"
     assert "127.0.0.1" in failure.detail
 
 
 @pytest.mark.parametrize("base_url", ["https://x..y/v1", "http://127.0.0.1:99999/v1", f"http://{'a' * 70}.invalid/v1"])
-def test_an_address_that_cannot_be_one_is_a_network_failure(base_url):
+def test_an_address_that_cannot_be_one_is_never_reached(base_url):
     failure = asked(base_url)
 
     assert isinstance(failure, Failure)
-    assert failure.kind == "network"
+    assert failure.kind == "unreached"
 
 
 # --- the key ---------------------------------------------------------------------------------------------------------

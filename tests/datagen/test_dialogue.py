@@ -1,7 +1,7 @@
 import pytest
 
 from datagen.client import Reply
-from datagen.dialogue import Done, Next, begin, replay
+from datagen.dialogue import Done, Next, advance, begin, replay
 from datagen.grid import Body, Request
 from schemas.chain import write
 from schemas.record import Item, Message
@@ -38,6 +38,38 @@ def after(*contents: str, reasks: int = 2) -> Next | Done:
         if isinstance(state, Done) or not replies:
             return state
         answered[state.request.key] = replies.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("content", "finish", "repairs"),
+    [
+        (GOOD, "stop", ()),
+        (f"```xml\n{GOOD}\n```", "stop", ("code_fence",)),
+        (f"好的：\n{GOOD}", "stop", ("surrounding_text",)),
+        (GOOD, "length", ()),
+    ],
+)
+def test_a_reply_that_curation_can_mend_ends_it(content, finish, repairs):
+    reply = a_reply(content, finish)
+
+    assert advance(begin(a_request()), reply, reasks=2) == Done((reply,), None, repairs)
+
+
+@pytest.mark.parametrize(
+    ("content", "finish", "reason"),
+    [
+        ("", "stop", "empty"),
+        ("我不能回答", "stop", "not_xml"),
+        (BROKEN, "stop", "wrong_shape"),
+        (GOOD[:40], "length", "cut_short"),
+    ],
+)
+def test_any_other_reply_is_bad_and_the_reason_says_why(content, finish, reason):
+    state = advance(begin(a_request()), a_reply(content, finish), reasks=0)
+
+    assert isinstance(state, Done)
+    assert state.fault is not None
+    assert state.fault.startswith(f"{reason}: ")
 
 
 def test_a_request_without_a_reply_is_asked_as_it_is():
