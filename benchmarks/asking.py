@@ -182,7 +182,7 @@ def run(command: Sequence[str], folder: Path, *, terminal: bool = False, limit: 
             start_new_session=True,
             preexec_fn=partial(os.sched_setaffinity, 0, {cores()[0]}),
         )
-        stack.callback(process.kill)
+        stack.callback(end, process.pid)
         ended = os.pidfd_open(process.pid)
         watched = [ended] if screen is None else [ended, screen]
         for descriptor in watched if screen is None else [*watched, stderr]:
@@ -194,13 +194,19 @@ def run(command: Sequence[str], folder: Path, *, terminal: bool = False, limit: 
             for pid in family(process.pid):
                 peaks[pid] = max(peaks.get(pid, 0.0), weight(pid))
             if time.monotonic() - start > limit:
-                os.killpg(process.pid, signal.SIGKILL)
+                end(process.pid)
         wall = time.monotonic() - start
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
         text = said.read().decode(errors="replace")
     return Ran(wall, usage.ru_utime + usage.ru_stime, sum(peaks.values()), process.returncode, text)
+
+
+def end(group: int) -> None:
+    """Kill a client and what it may have left behind."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def family(pid: int) -> Iterator[int]:
@@ -656,6 +662,7 @@ def main() -> None:
     for name, there in [*((name, known) for name in args.scenario), *((name, PEERS) for name in args.peers or ())]:
         if name not in there:
             parser.error(f"{name}: there are {', '.join(there)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the blocks that end both processes
     head = machine()
     print(f"# Asking\n\n{head}\n")
     pythons = [*args.python, sys.executable]

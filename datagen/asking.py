@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
@@ -32,8 +32,6 @@ from datagen.store import Attempt, DiskFull, OverBudget, Spent, Store, Taken, bo
 from datagen.window import Known
 from schemas.chain import Malformed
 from schemas.faults import Fault
-
-T = TypeVar("T")
 
 CROWD = 4  # conversations alive for each slot: those beyond it wait out refusals and backoffs
 GLANCE = 64  # stored requests walked over before calls in flight get their turn
@@ -270,11 +268,14 @@ def fill(
     return progress
 
 
-def _run(asked: Coroutine[Any, Any, T]) -> T:
+def _run(asked: Coroutine[Any, Any, str | None]) -> str | None:
     import uvloop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(asked)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(asked)
+    except KeyboardInterrupt:  # before the first call, or after the last
+        return INTERRUPTED
 
 
 async def _asked(
@@ -288,8 +289,6 @@ async def _asked(
     connect: Connect,
 ) -> str | None:
     budget.priced(terms.budget, terms.prices, {teacher.model, *(row.model for row in store.spent())})
-    remembered = None if teacher.base_url == EMBEDDED else store.remembered(teacher.base_url, teacher.model)
-    known = msgspec.json.decode(remembered, type=Known) if remembered else None
     loop = asyncio.get_running_loop()
     async with connect(teacher, terms.limits.concurrency) as ask:
         if lost := store.begin_run():
@@ -298,7 +297,7 @@ async def _asked(
                 "asked again",
                 err=True,
             )
-        gate = Gate(terms.limits, teacher.base_url, sum(bound(first.request.body)), known)
+        gate = Gate(terms.limits, teacher.base_url, sum(bound(first.request.body)), _remembered(store, teacher))
 
         def interrupt() -> None:
             gate.stop(INTERRUPTED)
@@ -338,6 +337,14 @@ async def _watch(gate: Gate, store: Store, hours: float | None, teacher: Teacher
                 _remember(gate, store, teacher)
         except Fault as fault:
             gate.stop(fault.message)
+
+
+def _remembered(store: Store, teacher: Teacher) -> Known | None:
+    found = None if teacher.base_url == EMBEDDED else store.remembered(teacher.base_url, teacher.model)
+    try:
+        return msgspec.json.decode(found, type=Known) if found else None
+    except msgspec.ValidationError:  # noted by another version: found out anew
+        return None
 
 
 def _remember(gate: Gate, store: Store, teacher: Teacher) -> None:

@@ -57,8 +57,32 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     loop.close()
 
 
+class Wide:
+    """A window that is as wide as may be from the first call on, whatever becomes of the calls."""
+
+    def __init__(self, top: int) -> None:
+        self.left = top
+
+    def room(self, now: float) -> bool:
+        return self.left > 0
+
+    def later(self, now: float) -> None:
+        return None
+
+    def sent(self, now: float) -> None:
+        self.left -= 1
+
+    def landed(self, now: float, sent: float, outcome: str) -> None:
+        self.left += 1
+
+    def unsent(self, now: float) -> None:
+        self.left += 1
+
+
 def a_gate(call_tokens: float = 10.0, **changed: object) -> Gate:
-    return Gate(replace(USUAL, **changed), "https://x/v1", call_tokens)
+    gate = Gate(replace(USUAL, **changed), "https://x/v1", call_tokens)
+    gate.window = Wide(gate.limits.concurrency)
+    return gate
 
 
 def passing(clock: Clock, gate: Gate, calls: int, seconds: float, outcome: Outcome | None = A_REPLY) -> list[float]:
@@ -102,7 +126,7 @@ def test_no_more_calls_are_in_flight_than_there_are_slots(clock):
 
     clock.run(all_())
 
-    assert 1 <= most <= 3
+    assert most == 3
 
 
 def test_calls_go_in_the_order_they_came_and_those_sent_again_go_first(clock):
@@ -208,7 +232,7 @@ def test_calls_and_tokens_by_the_minute_hold_over_any_stretch_of_time_and_are_us
     assert 300 <= len(at) <= 302
     for first in range(len(at)):
         for last in range(first, len(at)):
-            assert last - first <= 5 * (at[last] - at[first] + CATCH_UP) + 1
+            assert last - first <= 5 * (at[last] - at[first] + CATCH_UP) + 1.001
 
 
 def test_a_high_rate_is_reached_though_no_timer_is_as_fine(clock):
@@ -216,7 +240,7 @@ def test_a_high_rate_is_reached_though_no_timer_is_as_fine(clock):
 
     at = passing(clock, a_gate(concurrency=1000, rpm=60 * 2000), 10_000, 1.0)
 
-    assert 1900 <= len(at) <= 2000 * (1.0 + CATCH_UP) + 1
+    assert 1900 <= len(at) <= 2000 * (at[-1] - at[0] + CATCH_UP) + 2
 
 
 def test_calls_that_may_not_yet_go_go_by_themselves_when_their_time_has_come(clock):
@@ -455,7 +479,7 @@ def test_refusals_alone_for_too_long_stop_the_run(clock):
     with pytest.raises(Stopped):
         clock.run(gate.patiently(refused))
 
-    assert PATIENCE < clock.now - began < 2 * PATIENCE
+    assert PATIENCE < clock.now - began < PATIENCE + 60
     assert gate.reason == f"https://x/v1 refused every call for {PATIENCE:.0f} s: HTTP 429: slow down"
 
 

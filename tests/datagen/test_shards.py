@@ -1,5 +1,7 @@
+import asyncio
 import contextlib
 import os
+import platform
 import secrets
 import signal
 import subprocess
@@ -7,11 +9,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import msgspec
 import psutil
 import pytest
 
+from datagen.client import Failure, Reply
+from datagen.grid import Request, read
+from datagen.shards import Call, Shard, Team, Worker, sources
 from datagen.teacher.server import create_app
 
 pytest.importorskip("ray")
@@ -190,8 +197,78 @@ def test_a_dead_endpoint_stops_all_workers_with_one_line(project, cluster):
     result = ended(fetch(project, cluster))
 
     assert result.code == 1
-    assert "fetch: http://127.0.0.1:9/v1: no reply in 3 tries" in result.stderr
+    assert result.stderr.startswith("fetch: http://127.0.0.1:9/v1: no reply in ")
     assert result.stderr.count("\n") == 1
+
+
+class Near:
+    """A worker in this process, to be called as one of Ray's."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.called: list[asyncio.Future[Any]] = []
+
+    def __getattr__(self, name: str) -> SimpleNamespace:
+        def remote(*args: object) -> "asyncio.Future[Any]":
+            self.called.append(asyncio.ensure_future(getattr(self.worker, name)(*args)))
+            return self.called[-1]
+
+        return SimpleNamespace(remote=remote)
+
+    def kill(self) -> None:
+        for called in self.called:
+            called.cancel()
+
+
+class Blind(Worker):
+    """Has no way to the endpoint."""
+
+    async def begin(self, *args: Any) -> tuple[str, str | None]:
+        begun = await super().begin(*args)
+        self._ask = self.reach_nobody
+        return begun
+
+    async def reach_nobody(self, request: Request, timeout: float) -> Failure:
+        return Failure("unreached", None, "no route to host")
+
+
+def test_a_call_that_the_loop_gives_up_is_given_up_by_its_worker(project, serve):
+    teacher, base_url = serve(hang=1)
+    project.params(base_url=base_url)
+    grid = read()
+
+    async def run() -> None:
+        worker = Worker()
+        await worker.begin(msgspec.msgpack.encode(grid.teacher), 4, {}, sources())
+        shard = Shard(Near(worker), "here")
+        asking = asyncio.create_task(shard.ask(Call(0, next(grid.requests()), 60.0)))
+        while not teacher.serving:
+            await asyncio.sleep(0.005)
+        asking.cancel()
+        while teacher.serving:
+            await asyncio.sleep(0.005)
+        assert not shard.out
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_a_worker_that_alone_reaches_nobody_ends_the_run(project):
+    grid = read()
+    begin = (msgspec.msgpack.encode(grid.teacher), 4, {}, sources())
+
+    async def run() -> list[Reply | Failure]:
+        workers = [Near(Blind()), Near(Worker())]
+        team = Team(2, begin, workers.pop, Near.kill)
+        await team.ready()
+        rounds = [await asyncio.gather(*(team.ask(request, 9.0) for request in grid.requests())) for _ in range(3)]
+        await team.close()
+        return rounds[-1]
+
+    found = asyncio.run(asyncio.wait_for(run(), 20))
+
+    host = platform.node()
+    why = f"{host}: no connection in 5 tries, while other workers have replies: no route to host"
+    assert set(found) == {Failure("fatal", None, why)}
 
 
 def test_a_worker_with_other_code_stops_the_run(project, cluster):
