@@ -115,7 +115,7 @@ class Gate:
         elif outcome is not None:
             self.window.landed(now, entered.at, "refused" if outcome.kind == "refused" else "failed")
         else:
-            self.window.unsent(now)
+            self.window.unsent()
         if self._tokens:
             used = 0
             if isinstance(outcome, Reply):

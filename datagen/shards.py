@@ -84,9 +84,10 @@ _landed = msgspec.msgpack.Decoder(list[Landed])
 class Worker:
     """Makes the calls that it is handed; an actor of Ray's, in a process of its own somewhere in the cluster."""
 
-    def __init__(self) -> None:
+    def __init__(self, connect: client.Connect = client.connect) -> None:
+        self._connect = connect
         self._ask: Ask | None = None
-        self._open = AsyncExitStack()
+        self._end = AsyncExitStack()
         self._out: dict[int, asyncio.Task[None]] = {}
         self._outcomes: list[Landed] = []
         self._some = asyncio.Event()
@@ -101,7 +102,7 @@ class Worker:
         os.environ.update(environment)
         try:
             asked = msgspec.msgpack.decode(teacher, type=Teacher)
-            self._ask = await self._open.enter_async_context(client.connect(asked, concurrency))
+            self._ask = await self._end.enter_async_context(self._connect(asked, concurrency))
         except (Fault, ImportError) as error:
             return host, f"{host}: {error}"
         return host, None

@@ -1,4 +1,14 @@
-"""How many calls may be in flight at an endpoint: found by trying, from what becomes of the calls."""
+"""How many calls may be in flight at an endpoint: tried out, and judged by what comes back.
+
+Endpoints say what they bear in three ways: they refuse what is too much, they grow slow, or they say nothing and there
+is no limit. And each of these also happens for no such reason: refusals at random, replies that vary or get longer. So
+no sign is believed by itself. It starts a trial at another level, and the goodput there decides: replies a second, by
+Little's law the calls in flight over the latency of a reply.
+
+A run starts with a ramp in time, for round trips may take minutes. Refusals on end stop it (`_brake`). Then samples of
+the calls are judged, one after the other (`_judge`). A refused call's slot rests for as long as a reply takes, so a
+level's share of refusals tells what would have been enough: at `level * (1 - share)` all of it is served.
+"""
 
 from bisect import bisect_right
 from heapq import heappop, heappush
@@ -7,31 +17,48 @@ from typing import Literal
 
 from msgspec import Struct
 
-RAMP = 1000.0  # new slots a second while nothing speaks against it
-STEP = 1 / 8
-GROWN = 1.25
-FIRST = 16
-DENSE = 5.0
-CLEAR = 0.4
-SLOW = 2.0
-SLACK = 1.3
-DEEPEST = 0.25
-GAIN = 0.25
-WAIT = (0.5, 2.0, 30.0)
-FLAT = 0.5
-EVIDENCE = 8
-GOLDEN = 0.618034
+RAMP = 1000.0  # slots a second: half of what a client can send; a ramp to 256 is over before most first replies
+FIRST = 24  # calls sent so early in a ramp that they tell the latency at low load
+FEW = 16  # the least that is judged
+SURE = 86.0  # so many calls times ln(q3 / q1)² have a median known to a tenth: (1.25 / 0.1 / 1.35)², log-normal latency
+LANDED = 0.75  # of a sample, then its median is certain whatever the rest takes
+DENSE = 6.0  # refusals on end, each counted as its excess over the usual: by chance at 30 % flat once in 300 bursts
+USUAL = 0.4  # the share of refusals among calls sent on end that is nothing unusual, at first
+FLAT = 0.5  # a share of refusals from here on is never taken for unrelated to load
+SIGMAS = 3.0  # by which a share must differ, of a Poisson count
+SLOW = 2.0  # times the lowest latency: half of it is waiting. At (n/k)² strain just what gives most
+SPARE = 1.3  # times the calls that the lowest latency and the goodput call for: what a cut leaves
+LEAST = 0.25  # of a level is left by one cut: the latency may have risen by itself
+LESS = 0.65  # of a level is tried to see whether as much comes back: goodput would fall by more than samples vary
+CALM = 8.0  # samples at the top with nothing amiss before less is tried, then twice as many
+DOUBT = (
+    20.0  # samples that all of the lowest latency, come on top, counts for; a third is how much they vary anyway
+)
+GAIN = 0.25  # level ** GAIN is what a higher level must gain in goodput; 1 is all of it, 0 a queue that only grows
+STEP = 0.125  # the first step up, doubled after each that brought no refusals and no loss
+PROVEN = 1.25  # a step in level is large enough to tell in goodput
+WAIT, LONGEST = 0.5, 30.0  # seconds after a failed step up, doubled each time: what has lasted will last
+STREAK = 10  # refusals with nothing in flight and nothing served: the endpoint is shut, whatever the level
+TICK = 0.001  # seconds, the finest that clocks and timers are good for
 
 
 class Known(Struct, frozen=True):
+    """What an endpoint bore last, kept for the next run."""
+
     level: float
+    """Slots: calls in flight and refused calls that rest."""
     ceiling: float | None
+    """Level at which refusals or slowing last began, None if never met."""
     refused: float
+    """Share of refusals that do not follow load."""
     latency: float
+    """Seconds of a reply at low load, the lowest median seen."""
 
 
 class _Trial(Struct, frozen=True):
-    kind: Literal["growth", "refusals", "latency"]
+    """A level and what came of it, while another is tried; `busy` are its slots in use."""
+
+    why: Literal["growth", "refusals", "latency"]
     level: float
     busy: float
     goodput: float
@@ -39,20 +66,18 @@ class _Trial(Struct, frozen=True):
 
 
 class _Sample:
+    """Calls sent one after the other: of the first `size` the latencies, of all the refusals."""
+
     def __init__(self, size: int, now: float) -> None:
         self.size = size
         self.began = now
-        self.last = inf
+        self.last = inf  # when the first `size` were sent
         self.sends: list[float] = []
+        self.refused = self.spared = 0  # in all, of the first `size`
+        self.landed = self.load = self.resting = self.full = 0
         self.latencies: list[float] = []
-        self.landed = 0
-        self.refused = 0
-        self.outside = 0
-        self.load = 0
-        self.resting = 0
-        self.full = 0
 
-    def sent(self, now: float, in_flight: int, resting: int, full: bool) -> None:
+    def send(self, now: float, in_flight: int, resting: int, full: bool) -> None:
         self.sends.append(now)
         self.full += full
         if len(self.sends) <= self.size:
@@ -61,305 +86,385 @@ class _Sample:
             if len(self.sends) == self.size:
                 self.last = now
 
-    def refusal(self, sent: float) -> None:
+    def land(self, sent: float, latency: float | None) -> None:
+        if self.began <= sent <= self.last:
+            self.landed += 1
+            if latency:
+                self.latencies.append(latency)
+
+    def refuse(self, sent: float) -> None:
         self.refused += 1
-        if sent <= self.last:
-            self.outside += 1
+        self.spared += sent <= self.last
 
-    @property
     def ready(self) -> bool:
-        return self.last < inf and self.landed >= 0.75 * (self.size - self.outside)
+        return self.last < inf and self.landed >= LANDED * (self.size - self.spared)
 
-    @property
     def latency(self) -> float:
-        half = (self.size - self.outside - self.landed + len(self.latencies)) // 2
+        """Return the median over all that were not refused, inf if it is among those still out."""
+        self.latencies.sort()
+        half = (self.size - self.spared - self.landed + len(self.latencies)) // 2
         return self.latencies[half] if half < len(self.latencies) else inf
 
-    @property
     def wanted(self) -> float:
+        """Return how many calls make a median known to a tenth, where latencies vary as they do here."""
         n = len(self.latencies)
-        return 84 * log(self.latencies[n * 3 // 4] / self.latencies[n // 4]) ** 2 if n >= 8 else 0.0
+        return SURE * log(self.latencies[n * 3 // 4] / self.latencies[n // 4]) ** 2 if n >= FEW / 2 else 0.0
 
 
-def _beyond(share: float, sent: int, refused: int, deviations: float = 2.0) -> bool:
-    expected = share * sent
-    return refused > expected + deviations * sqrt(expected) + 2
+class _Seen(Struct, frozen=True):
+    """What a sample told."""
+
+    level: float  # as it was allowed, or what demand made of it
+    load: float  # calls in flight
+    busy: float  # and those at rest
+    latency: float
+    full: bool  # there were more calls than slots
+    sent: int
+    refused: int
+
+    @property
+    def goodput(self) -> float:
+        return self.load / self.latency
+
+    @property
+    def share(self) -> float:
+        return self.refused / self.sent
+
+
+def _beyond(share: float, sent: int, refused: int) -> bool:
+    """So many refusals are more than the share explains."""
+    return refused > share * sent + SIGMAS * sqrt(share * sent) + 2
 
 
 class Window:
+    """The slots for calls in flight. Times are seconds on any clock that does not go back."""
+
     def __init__(self, top: int, known: Known | None, now: float) -> None:
         self._top = top
         self._flat = known.refused if known else 0.0
         self._lowest = known.latency if known else inf
-        self._latency = known.latency if known else 0.0
+        self._latency = known.latency if known else 0.0  # of late
         self._ceiling = known.ceiling if known else None
         self._in_flight = 0
-        self._resting: list[float] = []
-        self._streak = 0
-        self._shut = False
-        self._spread = 0.0
+        self._resting: list[float] = []  # a heap: when each may be used again
+        self._streak, self._shut = 0, False
         self._trial: _Trial | None = None
-        self._step = STEP
-        self._wait = 0.0
-        self._next = now
-        self._wanted = 0.0
-        self._judged = 0
-        self._ramping = known is None
-        self._level = 0.0
-        self._from, self._pace, self._since = 0.0, inf, now
-        if known:
-            self._move(now, known.level)
-        else:
-            self._move(now, self._bound, RAMP)
+        self._sent = self._refused = 0  # of the samples of a trial that has not ended
+        self._step, self._wait, self._next = STEP, 0.0, now
+        self._doubt, self._calm = 0.0, CALM
+        self._judged, self._wanted = 0, 0.0
+        self._ramping, self._started = known is None, now
+        self._feeling = 0.0  # the most slots a second while it feels its way past refusals before the first replies
+        self._level, self._from, self._since, self._pace = 1.0, 1.0, now, inf
+        self._move(now, known.level if known else self._bound, inf if known else RAMP)
 
     @property
     def in_flight(self) -> int:
+        """Calls sent that have not landed."""
         return self._in_flight
 
     @property
     def limit(self) -> int:
+        """The slots there are, or will be at the end of the ramp."""
         return int(self._level)
 
     def room(self, now: float) -> bool:
-        rest = self._resting
-        while rest and rest[0] <= now:
-            heappop(rest)
-        return self._in_flight < self._top and self._in_flight + len(rest) + 1 <= self._limit(now)
+        """One more call may be sent now."""
+        resting = self._resting
+        while resting and resting[0] <= now:
+            heappop(resting)
+        return self._in_flight < self._top and self._in_flight + len(resting) + 1 <= self._limit(now)
 
     def later(self, now: float) -> float | None:
+        """Return the seconds until there may be room though no call lands, None if only a landing can bring it."""
         if self._in_flight >= self._top:
             return None
         times = self._resting[:1]
         if self._limit(now) < self._level:
             times.append(self._since + (self._in_flight + len(self._resting) + 1 - self._from) / self._pace)
-        return max(0.0, min(times) - now) if times else None
+        return max(TICK, min(times) - now) if times else None
 
     def sent(self, now: float) -> None:
+        """Take note of a call sent."""
+        self._end_raise(now)
+        if self._feeling:
+            self._from, self._since, self._pace = self._limit(now), now, min(self._feeling, 2 * self._pace)
         self._in_flight += 1
-        full = not self.room(now)
-        if not self._settled and full and (self._ramping or self._pace == inf):
-            self._settled = True
-            self._begin(now)
-        self._sample.sent(now, self._in_flight, len(self._resting), full)
+        self._sample.send(now, self._in_flight, len(self._resting), not self.room(now))
 
     def landed(self, now: float, sent: float, outcome: Literal["reply", "refused", "failed"]) -> None:
+        """Take note of what became of a call; `sent` is the time that was given when it was sent."""
+        self._end_raise(now)
         self._in_flight -= 1
         if outcome == "refused":
-            self._on_refused(now, sent)
+            self._turned_away(now, sent)
             return
+        took = max(now - sent, TICK)
         if outcome == "reply":
-            self._latency = self._latency or now - sent
+            self._latency = self._latency or took
             if self._shut:
-                self._resting.clear()
-                self._trial = None
-                self._move(now, max(self._level, (self._ceiling or 0.0) / 2), RAMP)
+                self._reopen(now)
             self._streak, self._shut = 0, False
-        sample = self._sample
-        if sample.began <= sent <= sample.last:
-            sample.landed += 1
-            if outcome == "reply" or now - sent > self._lowest:
-                sample.latencies.append(now - sent)
-        if sample.ready or self._overdue(now):
+        # A failure that came at once tells nothing of the latency, one that took long tells that it is longer.
+        self._sample.land(sent, took if outcome == "reply" or took > self._lowest else None)
+        if self._sample.ready() or self._overdue(now):
             self._judge(now)
 
+    def unsent(self) -> None:
+        """Take back a call that was let through and then not sent."""
+        self._in_flight -= 1
+
     def known(self) -> Known | None:
+        """Return what to remember for the next run, None if too little was seen."""
         if not self._judged or self._lowest == inf:
             return None
-        level = self._trial.level if self._trial and self._trial.kind == "growth" else self._level
+        level = self._trial.level if self._trial and self._trial.why != "refusals" else self._level
         return Known(level, self._ceiling, self._flat, self._lowest)
 
     @property
     def _bound(self) -> float:
-        return self._top / (1 - self._flat)
+        return self._top / (1 - self._flat)  # where refusals follow no load, resting slots are to cost nothing
 
     def _limit(self, now: float) -> float:
         if self._pace == inf:
             return self._level
-        limit = self._from + (now - self._since) * self._pace
-        if limit < self._level:
-            return limit
-        self._pace = inf
-        return self._level
+        return min(self._level, self._from + (now - self._since) * self._pace)
+
+    def _end_raise(self, now: float) -> None:
+        if self._pace < inf and self._limit(now) == self._level:
+            self._pace = inf
+            if not self._ramping:
+                self._begin(now)
 
     def _move(self, now: float, level: float, pace: float = inf) -> None:
         limit = self._limit(now)
         self._level = max(1.0, min(level, self._bound))
-        self._rose = self._level > limit
-        self._from, self._pace, self._since = limit, pace if self._rose else inf, now
-        self._floor = inf
-        self._settled = False
-        self._sent = self._refused = 0
-        if not self._rose:
+        self._from, self._since, self._pace = limit, now, pace if self._level > limit else inf
+        self._moved, self._floor = now, inf
+        if self._level < limit:
             self._resting = sorted(self._resting)[: max(0, int(self._level) - self._in_flight)]
+        self._sent = self._refused = 0
         self._begin(now)
 
     def _begin(self, now: float) -> None:
-        at = self._limit(now) if self._pace == inf else 0.0
-        self._sample = _Sample(int(max(FIRST, self._wanted, at)) if self._judged else FIRST, now)
-        self._dense = 0.0
-        self._place = self._run = self._run_refused = 0
+        size = max(FEW, self._wanted, self._limit(now) if self._pace == inf else 0.0) if self._judged else FIRST
+        self._sample = _Sample(int(size), now)
+        self._dense, self._place, self._run, self._run_refused = 0.0, 0, 0, 0
 
     def _hold(self, now: float) -> None:
-        first, factor, longest = WAIT
-        self._step = STEP
-        self._wait = min(longest, self._wait * factor or first)
+        self._step, self._wait = STEP, min(LONGEST, 2 * self._wait or WAIT)
         self._next = now + self._wait
 
-    def _on_refused(self, now: float, sent: float) -> None:
-        if sent < self._since:
+    # Refusals, as they come.
+
+    def _turned_away(self, now: float, sent: float) -> None:
+        sample, trial = self._sample, self._trial
+        if self._feeling:
+            # A send doubled the pace: each refusal halves it, so that a limit by rate is found and one by slots left.
+            self._from, self._since = max(0.0, self._limit(now) - 1), now
+            if sent >= self._moved:
+                self._pace = max(self._pace / 4, 0.5 / LONGEST)
+                sample.refuse(sent)
+            return
+        if sent < self._moved:
             self._level = max(min(self._level, self._floor), self._level - 1)
             return
-        sample, trial = self._sample, self._trial
         if sent >= sample.began:
-            sample.refusal(sent)
+            sample.refuse(sent)
             if self._grows_dense(sent):
-                self._brake(now)
+                self._brake(now, sent)
                 return
-            if trial and trial.kind == "growth" and _beyond(self._flat, len(sample.sends), sample.refused, 3):
-                self._fall_back(now, trial.level)
+            if trial and trial.why == "growth" and _beyond(self._flat, len(sample.sends), sample.refused):
+                self._fall_back(now, max(trial.level, self._in_flight))
+                self._floor = trial.level
                 return
         self._streak += 1
-        self._shut = self._shut or self._streak > 10 and not self._in_flight
-        self._spread = (self._spread + GOLDEN) % 1
-        rest = (self._latency or now - sample.began) * 1.0
-        heappush(self._resting, now + rest)
+        self._shut = self._shut or (self._streak > STREAK and not self._in_flight)
+        heappush(self._resting, now + (self._latency or min(now - self._started, LONGEST)))
 
     def _grows_dense(self, sent: float) -> bool:
+        """Count up for a refusal and down for each call sent since the last one that is not refused: a CUSUM."""
         flat = max(self._flat, min(FLAT, self._trial.share)) if self._trial else self._flat
-        usual = CLEAR + (1 - CLEAR) * flat
+        usual = USUAL + (1 - USUAL) * flat
         place = bisect_right(self._sample.sends, sent)
-        gap = max(0, place - self._place - 1)
+        between = max(0, place - self._place - 1)
         self._place = max(place, self._place)
-        self._dense -= gap * usual
-        self._run += gap
+        self._dense -= between * usual
         if self._dense <= 0:
-            self._dense = 0.0
-            self._run = self._run_refused = 0
+            self._dense, self._run, self._run_refused = 0.0, 0, 0
+            between = 0
         self._dense += 1 - usual
-        self._run += 1
+        self._run += between + 1
         self._run_refused += 1
         return self._dense >= DENSE
 
-    def _brake(self, now: float) -> None:
-        limit = self._limit(now)
-        share = self._run_refused / self._run
+    def _brake(self, now: float, sent: float) -> None:
+        """Cut to what is being served; if even that is refused, to the share of late that is not, half at least."""
+        limit, share, sample = self._limit(now), self._run_refused / self._run, self._sample
         if share < 1 or not self._trial:
             self._ceiling = limit
         if self._flat:
             self._ramping = False
-        if not (self._trial and self._trial.kind == "refusals"):
-            self._trial = _Trial("refusals", limit, limit, 0.0, self._sample.refused / len(self._sample.sends))
-            self._move(now, self._in_flight)
-            self._floor = 1.0
-        else:
+        if self._trial and self._trial.why == "refusals":
             self._trial = _Trial("refusals", limit, limit, 0.0, share)
             self._move(now, limit * max(0.5, 1 - share))
+        else:
+            self._trial = _Trial("refusals", limit, limit, 0.0, sample.refused / len(sample.sends))
+            self._move(now, self._in_flight)
+            self._floor = 1.0  # calls still out may be refused, too: they are not being served
+            if not self._latency:
+                self._feeling, self._pace = 1 / (2 * max(now - sent, TICK)), 1 / max(now - self._started, TICK)
+                self._from, self._level = float(self._in_flight), self._bound
         self._wait = 0.0
         self._hold(now)
 
     def _fall_back(self, now: float, level: float) -> None:
-        self._ceiling = self._limit(now)
-        base = self._trial.level
-        self._trial = None
+        self._ceiling, self._trial = self._limit(now), None
         self._move(now, level)
-        self._floor = base
         self._hold(now)
 
+    def _reopen(self, now: float) -> None:
+        """A quota is filled up again, say: what was borne before was cut for nothing."""
+        self._trial = None
+        self._resting.clear()
+        self._move(now, self._bound if self._ramping else max(self._level, (self._ceiling or 0.0) / 2), RAMP)
+
+    # The rest, sample by sample.
+
     def _overdue(self, now: float) -> bool:
+        """During the ramp, half of the first of a sample take too long: do not wait until they land."""
         sample = self._sample
-        return (
-            self._ramping
-            and now - sample.last > SLOW * self._lowest
-            and sample.landed < (sample.size - sample.outside) / 2
-        )
+        if not self._ramping or len(sample.sends) < FEW or now - sample.sends[FEW - 1] < SLOW * self._lowest:
+            return False
+        return sample.landed < (FEW - sample.spared) / 2
 
     def _judge(self, now: float) -> None:
-        sample, trial = self._sample, self._trial
-        sample.latencies.sort()
-        latency = sample.latency
-        if sample.ready:
-            self._wanted = sample.wanted
-            if latency < inf:
-                self._latency = latency
-            else:
-                latency = self._latency
+        if self._feeling:
+            self._feeling = 0.0
+            self._move(now, self._limit(now))
+            return
+        sample, sent = self._sample, min(len(self._sample.sends), self._sample.size)
+        latency = sample.latency()
+        if sample.ready():
+            self._wanted = sample.wanted()
+            latency = self._latency = latency if latency < inf else self._latency
         self._judged += 1
-        limit = self._limit(now)
-        load = sample.load / sample.size
-        busy = load + sample.resting / sample.size
-        full = sample.full > len(sample.sends) / 2
-        level = int(limit) if full else busy
-        goodput = load / latency
         self._sent += len(sample.sends)
         self._refused += sample.refused
-        share = self._refused / self._sent
-        if trial and trial.kind == "refusals":
-            load_only = max(self._flat, 1 - (1 - trial.share) * trial.busy / busy)
-            if self._sent * max(trial.share / 3, trial.share - load_only) ** 2 < EVIDENCE * trial.share:
-                self._lowest = min(self._lowest, latency)
-                self._begin(now)
-                return
-            self._trial = None
-            if (load_only + trial.share) / 2 < share < FLAT and not _beyond(trial.share, self._sent, self._refused):
-                back = self._bound if self._ramping else trial.level * (1 - self._flat) / (1 - share)
-                self._flat = share
-                self._move(now, back if not self._ramping else self._bound, RAMP)
-                return
-            if share < (load_only + trial.share) / 2:
-                self._ramping = False
-        excess = _beyond(self._flat, self._sent, self._refused)
-        expected = self._flat * self._sent
-        if self._refused < expected - 3 * sqrt(expected):
-            self._flat = share
-        if not (self._ramping and self._judged == 1):
-            self._sent = self._refused = 0
-        if trial and trial.kind == "latency":
-            self._trial = None
-            if goodput < trial.goodput * (busy / trial.busy) ** GAIN:
-                self._lowest = latency
-                self._move(now, trial.level, RAMP)
-                return
-            self._hold(now)
-        self._lowest = min(self._lowest, latency)
-        if latency > SLOW * self._lowest:
-            self._trial = None if self._ramping else _Trial("latency", level, busy, goodput, share)
-            self._ceiling = level
-            self._ramping = False
-            self._move(now, load * max(DEEPEST, SLACK * self._lowest / latency))
+        load, busy = sample.load / sent, (sample.load + sample.resting) / sent
+        full = sample.full > len(sample.sends) / 2
+        level = int(self._limit(now)) if full else max(busy, self._in_flight + len(self._resting))
+        seen = _Seen(level, load, busy, latency, full, self._sent, self._refused)
+        if (
+            self._ends_refusals(now, seen)
+            or self._ends_latency(now, seen)
+            or self._starts(now, seen)
+            or self._tries_latency(now, seen)
+            or self._tries_refusals(now, seen)
+            or self._grows(now, seen)
+        ):
             return
-        if self._ramping and (limit < self._level or self._judged == 1):
-            if self._judged == 1 and self._refused > 2:
-                self._flat = share
-                self._level = self._bound
-                self._from, self._since, self._pace = limit, now, RAMP
-            self._sent = self._refused = 0
-            self._begin(now)
-            return
-        if excess:
-            lower = level * max(0.5, 1 - (share - self._flat) / (1 - self._flat))
-            if trial and trial.kind == "growth":
-                self._fall_back(now, max(trial.level, lower))
-            else:
-                self._ceiling = level
-                self._trial = _Trial("refusals", level, busy, goodput, share)
-                self._move(now, lower)
-                self._hold(now)
-            return
-        self._ramping = False
-        if full and trial and trial.kind == "growth" and busy > trial.busy * GROWN:
-            if goodput < trial.goodput * (busy / trial.busy) ** GAIN:
-                self._fall_back(now, trial.level)
-                return
-            self._trial = None
-            self._wait = 0.0
-        if not full or limit >= self._bound or (now < self._next and not self._trial):
-            self._begin(now)
-            return
-        self._trial = self._trial or _Trial("growth", limit, busy, goodput, share)
-        more = max(1.0, limit * self._step)
-        self._move(now, limit + more, min(RAMP, 2 * more / latency))
-        self._step = min(1.0, self._step * 2)
+        self._sent = self._refused = 0
+        self._begin(now)
 
-    def unsent(self, now: float) -> None:
-        """Take back a call that was let through and then not sent."""
-        self._in_flight -= 1
+    def _ends_refusals(self, now: float, seen: _Seen) -> bool:
+        """If fewer slots are refused as often as before, the refusals do not follow load: go back and bear them."""
+        trial = self._trial
+        if not trial or trial.why != "refusals":
+            return False
+        by_load = max(self._flat, 1 - (1 - trial.share) * trial.busy / seen.busy)
+        if seen.sent * max(trial.share / 3, trial.share - by_load) ** 2 < SIGMAS**2 * trial.share:
+            self._lowest = min(self._lowest, seen.latency)
+            self._begin(now)
+            return True
+        self._trial = None
+        if seen.share <= (by_load + trial.share) / 2:
+            self._ramping = False
+        elif seen.share < FLAT and not _beyond(trial.share, seen.sent, seen.refused):
+            level = trial.level * (1 - self._flat) / (1 - seen.share)
+            self._flat = seen.share
+            self._move(now, self._bound if self._ramping else level, RAMP)
+            return True
+        return False
+
+    def _ends_latency(self, now: float, seen: _Seen) -> bool:
+        """If goodput fell with the level, replies take as long as they take: go back. If not, try still less."""
+        trial = self._trial
+        if not trial or trial.why != "latency":
+            return False
+        self._trial = None
+        if seen.goodput >= trial.goodput * (seen.busy / trial.busy) ** GAIN:
+            self._doubt = self._calm = CALM
+            return False
+        self._lowest, self._calm = seen.latency, min(16 * CALM, 2 * self._calm)
+        self._move(now, trial.level, RAMP)
+        return True
+
+    def _starts(self, now: float, seen: _Seen) -> bool:
+        """The first sample is of calls sent while slots filled: it tells the latency, and no more of the level."""
+        if self._judged > 1:
+            return False
+        self._lowest = min(self._lowest, seen.latency)
+        self._sent = self._refused = 0
+        if self._ramping and seen.refused > 2:
+            # Before a reply has landed no slot gets free, so refusals by load would have come on end.
+            self._flat = seen.share
+            self._move(now, self._bound, RAMP)
+        else:
+            self._begin(now)
+        return True
+
+    def _tries_latency(self, now: float, seen: _Seen) -> bool:
+        """Replies take long, or no limit has been met for long: see whether less brings as much."""
+        self._lowest = min(self._lowest, seen.latency)
+        slower = seen.latency / self._lowest
+        if self._ramping and slower > SLOW:
+            self._trial = None
+        elif self._trial or (self._ramping and self._pace < inf):
+            return False
+        else:
+            if self._level >= self._bound and seen.full:
+                self._doubt += 1 + DOUBT * max(0.0, slower - 1.35)
+            if (slower <= SLOW and self._doubt < self._calm) or seen.load < 4:
+                return False
+            self._trial = _Trial("latency", seen.level, seen.busy, seen.goodput, seen.share)
+        self._ceiling, self._ramping, self._doubt = seen.level, False, 0.0
+        self._move(now, seen.load * max(LEAST, min(LESS, SPARE / slower)))
+        self._hold(now)
+        return True
+
+    def _tries_refusals(self, now: float, seen: _Seen) -> bool:
+        """More is refused than does so anyway: see whether the level that is served has fewer."""
+        if self._ramping and self._pace < inf:
+            return False
+        if not _beyond(self._flat, seen.sent, seen.refused):
+            self._ramping = False
+            expected = self._flat * seen.sent
+            if seen.refused < expected - SIGMAS * sqrt(expected):
+                self._flat = seen.share
+            return False
+        lower = seen.level * max(0.5, (1 - seen.share) / (1 - self._flat))
+        if self._trial and self._trial.why == "growth":
+            self._fall_back(now, max(self._trial.level, lower))
+        else:
+            self._fall_back(now, lower)
+            self._trial = _Trial("refusals", seen.level, seen.busy, seen.goodput, seen.share)
+        return True
+
+    def _grows(self, now: float, seen: _Seen) -> bool:
+        """Nothing speaks against it: a step up, a larger one after each that brought something."""
+        trial, limit = self._trial, self._limit(now)
+        if self._ramping or not seen.full:
+            return False
+        if trial and seen.busy > trial.busy * PROVEN:
+            if seen.goodput < trial.goodput * (seen.busy / trial.busy) ** GAIN:
+                self._fall_back(now, trial.level)
+                return True
+            self._trial, self._wait = None, 0.0
+        if limit >= self._bound or (now < self._next and not self._trial):
+            return False
+        self._trial = self._trial or _Trial("growth", limit, seen.busy, seen.goodput, seen.share)
+        more = max(1.0, limit * self._step)
+        self._move(now, limit + more, min(RAMP, 2 * more / seen.latency))  # half a latency: not all at once
+        self._step = min(1.0, 2 * self._step)
+        return True

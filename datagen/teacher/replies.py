@@ -30,9 +30,18 @@ from schemas.faults import Fault
 from schemas.record import LETTERS, Item
 
 
+class _Part(Struct):
+    text: str = ""
+
+
 class _Message(Struct):
     role: Literal["system", "user", "assistant"]
-    content: str
+    content: str | list[_Part]
+
+    @property
+    def text(self) -> str:
+        """The content, whose parts some clients send one by one."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
 class _Call(Struct):
@@ -122,7 +131,7 @@ def complete(body: bytes, *, spoil: bool = False) -> bytes | Refusal:
         return Refusal(400, f"not a chat completion request: {error}")
     if call.stream:
         return Refusal(400, "the embedded teacher does not stream; leave out 'stream'")
-    first = next((message.content for message in call.messages if message.role == "user"), "")
+    first = next((message.text for message in call.messages if message.role == "user"), "")
     wanted = asked(first)
     if isinstance(wanted, Refusal):
         return wanted
@@ -136,7 +145,7 @@ def complete(body: bytes, *, spoil: bool = False) -> bytes | Refusal:
     if call.max_tokens is not None and len(content) > call.max_tokens:
         content, finish = content[: call.max_tokens], "length"
     # One token a character: nobody bills for it, and anybody can check it.
-    prompt = sum(len(message.content) for message in call.messages)
+    prompt = sum(len(message.text) for message in call.messages)
     return msgspec.json.encode(
         {
             "id": "chatcmpl-" + hashlib.sha256(body).hexdigest()[:16],

@@ -150,7 +150,8 @@ class Teacher:
         if isinstance(reply, Refusal):
             await _refuse(send, reply)
         else:
-            self.meter.replies += await _deliver(receive, send, reply, became, faults.hang_for)
+            written = await _deliver(receive, send, reply, became, faults.hang_for)
+            self.meter.replies += written
 
     def _drawn(self) -> str | None:
         """Draw the fault of the next call, the same for the same seed and count of calls."""
