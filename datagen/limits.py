@@ -112,10 +112,9 @@ class Gate:
         if isinstance(outcome, Reply):
             self.window.landed(now, entered.at, "reply")
             self._latencies.append(now - entered.at)
-        elif outcome is not None:
-            self.window.landed(now, entered.at, "refused" if outcome.kind == "refused" else "failed")
         else:
-            self.window.unsent()
+            refused = outcome is not None and outcome.kind == "refused"
+            self.window.landed(now, entered.at, "refused" if refused else "failed")
         if self._tokens:
             used = 0
             if isinstance(outcome, Reply):

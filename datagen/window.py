@@ -17,28 +17,28 @@ from typing import Literal
 
 from msgspec import Struct
 
-RAMP = 1000.0  # slots a second: half of what a client can send; a ramp to 256 is over before most first replies
+RAMP = 1000.0  # slots a second: half of what a client can send, and a ramp to 256 is over before most first replies
 FIRST = 24  # calls sent so early in a ramp that they tell the latency at low load
 FEW = 16  # the least that is judged
 SURE = 86.0  # so many calls times ln(q3 / q1)² have a median known to a tenth: (1.25 / 0.1 / 1.35)², log-normal latency
-LANDED = 0.75  # of a sample, then its median is certain whatever the rest takes
-DENSE = 6.0  # refusals on end, each counted as its excess over the usual: by chance at 30 % flat once in 300 bursts
-USUAL = 0.4  # the share of refusals among calls sent on end that is nothing unusual, at first
+LANDED = 0.75  # of a sample, and its median is certain whatever the rest takes
+USUAL = 0.4  # of calls sent on end may be refused by chance, at first
+DENSE = 6.0  # refusals beyond the usual, on end: ten of ten; chance brings them once in 300 bursts at 30 % flat
 FLAT = 0.5  # a share of refusals from here on is never taken for unrelated to load
-SIGMAS = 3.0  # by which a share must differ, of a Poisson count
-SLOW = 2.0  # times the lowest latency: half of it is waiting. At (n/k)² strain just what gives most
-SPARE = 1.3  # times the calls that the lowest latency and the goodput call for: what a cut leaves
-LEAST = 0.25  # of a level is left by one cut: the latency may have risen by itself
-LESS = 0.65  # of a level is tried to see whether as much comes back: goodput would fall by more than samples vary
-CALM = 8.0  # samples at the top with nothing amiss before less is tried, then twice as many
-DOUBT = (
-    20.0  # samples that all of the lowest latency, come on top, counts for; a third is how much they vary anyway
-)
-GAIN = 0.25  # level ** GAIN is what a higher level must gain in goodput; 1 is all of it, 0 a queue that only grows
-STEP = 0.125  # the first step up, doubled after each that brought no refusals and no loss
-PROVEN = 1.25  # a step in level is large enough to tell in goodput
-WAIT, LONGEST = 0.5, 30.0  # seconds after a failed step up, doubled each time: what has lasted will last
+SIGMAS = 3.0  # by which a count must differ from what a share explains
+PROBE = 5.0  # seconds at most between two tries of an endpoint that has refused everything so far
 STREAK = 10  # refusals with nothing in flight and nothing served: the endpoint is shut, whatever the level
+SLOW = 2.0  # times the lowest latency, during a ramp: it has gone too far
+SPARE = 1.3  # times the calls that the goodput keeps in flight at the lowest latency: what a cut leaves
+LEAST = 0.25  # of a level at least is left: the latency may have risen by itself
+LESS = 0.65  # of a level at most is tried: goodput that follows it falls by more than samples vary
+GAIN = 0.25  # goodput is to follow level ** GAIN: all of it would be 1, a queue that only grows 0
+VARIED = 1.35  # times the lowest latency is nothing: it is the lowest of many medians
+DOUBT = 10.0  # samples at the top that one of twice that latency counts for
+CALM = 8.0  # samples at the top with nothing amiss before less is tried; twice as many each time it was for nothing
+STEP = 0.125  # the first step up, doubled after each that brought no refusals
+PROVEN = 1.25  # times the level: goodput must tell by now
+WAIT, LONGEST = 0.5, 30.0  # seconds after a failed step up, half as much again each time: what has lasted will last
 TICK = 0.001  # seconds, the finest that clocks and timers are good for
 
 
@@ -165,8 +165,8 @@ class Window:
 
     @property
     def limit(self) -> int:
-        """The slots there are, or will be at the end of the ramp."""
-        return int(self._level)
+        """The calls that may be in flight, now or at the end of a ramp that is under way."""
+        return min(self._top, int(self._level))
 
     def room(self, now: float) -> bool:
         """One more call may be sent now."""
@@ -210,10 +210,6 @@ class Window:
         if self._sample.ready() or self._overdue(now):
             self._judge(now)
 
-    def unsent(self) -> None:
-        """Take back a call that was let through and then not sent."""
-        self._in_flight -= 1
-
     def known(self) -> Known | None:
         """Return what to remember for the next run, None if too little was seen."""
         if not self._judged or self._lowest == inf:
@@ -252,10 +248,8 @@ class Window:
         self._dense, self._place, self._run, self._run_refused = 0.0, 0, 0, 0
 
     def _hold(self, now: float) -> None:
-        self._step, self._wait = STEP, min(LONGEST, 2 * self._wait or WAIT)
+        self._step, self._wait = STEP, min(LONGEST, 1.5 * self._wait or WAIT)
         self._next = now + self._wait
-
-    # Refusals, as they come.
 
     def _turned_away(self, now: float, sent: float) -> None:
         sample, trial = self._sample, self._trial
@@ -263,7 +257,7 @@ class Window:
             # A send doubled the pace: each refusal halves it, so that a limit by rate is found and one by slots left.
             self._from, self._since = max(0.0, self._limit(now) - 1), now
             if sent >= self._moved:
-                self._pace = max(self._pace / 4, 0.5 / LONGEST)
+                self._pace = max(self._pace / 4, 0.5 / PROBE)
                 sample.refuse(sent)
             return
         if sent < self._moved:
@@ -280,11 +274,13 @@ class Window:
                 return
         self._streak += 1
         self._shut = self._shut or (self._streak > STREAK and not self._in_flight)
-        heappush(self._resting, now + (self._latency or min(now - self._started, LONGEST)))
+        heappush(self._resting, now + (self._latency or min(now - self._started, PROBE)))
 
     def _grows_dense(self, sent: float) -> bool:
         """Count up for a refusal and down for each call sent since the last one that is not refused: a CUSUM."""
-        flat = max(self._flat, min(FLAT, self._trial.share)) if self._trial else self._flat
+        flat = self._flat
+        if self._trial and self._trial.share < FLAT:
+            flat = max(flat, self._trial.share)
         usual = USUAL + (1 - USUAL) * flat
         place = bisect_right(self._sample.sends, sent)
         between = max(0, place - self._place - 1)
@@ -309,7 +305,9 @@ class Window:
             self._trial = _Trial("refusals", limit, limit, 0.0, share)
             self._move(now, limit * max(0.5, 1 - share))
         else:
-            self._trial = _Trial("refusals", limit, limit, 0.0, sample.refused / len(sample.sends))
+            if self._ramping:
+                share = (self._refused + sample.refused) / (self._sent + len(sample.sends))
+            self._trial = _Trial("refusals", limit, limit, 0.0, share)
             self._move(now, self._in_flight)
             self._floor = 1.0  # calls still out may be refused, too: they are not being served
             if not self._latency:
@@ -329,8 +327,6 @@ class Window:
         self._resting.clear()
         self._move(now, self._bound if self._ramping else max(self._level, (self._ceiling or 0.0) / 2), RAMP)
 
-    # The rest, sample by sample.
-
     def _overdue(self, now: float) -> bool:
         """During the ramp, half of the first of a sample take too long: do not wait until they land."""
         sample = self._sample
@@ -342,6 +338,9 @@ class Window:
         if self._feeling:
             self._feeling = 0.0
             self._move(now, self._limit(now))
+            return
+        if not self._latency:
+            self._begin(now)
             return
         sample, sent = self._sample, min(len(self._sample.sends), self._sample.size)
         latency = sample.latency()
@@ -373,12 +372,15 @@ class Window:
         if not trial or trial.why != "refusals":
             return False
         by_load = max(self._flat, 1 - (1 - trial.share) * trial.busy / seen.busy)
-        if seen.sent * max(trial.share / 3, trial.share - by_load) ** 2 < SIGMAS**2 * trial.share:
+        between = (by_load + trial.share) / 2
+        enough = SIGMAS**2 * trial.share / max(trial.share / 3, trial.share - by_load) ** 2
+        clear = seen.sent * max(0.0, between - seen.share) ** 2 >= (SIGMAS / 2) ** 2 * between
+        if seen.sent < enough and not clear:
             self._lowest = min(self._lowest, seen.latency)
             self._begin(now)
             return True
         self._trial = None
-        if seen.share <= (by_load + trial.share) / 2:
+        if seen.share <= between:
             self._ramping = False
         elif seen.share < FLAT and not _beyond(trial.share, seen.sent, seen.refused):
             level = trial.level * (1 - self._flat) / (1 - seen.share)
@@ -395,6 +397,8 @@ class Window:
         self._trial = None
         if seen.goodput >= trial.goodput * (seen.busy / trial.busy) ** GAIN:
             self._doubt = self._calm = CALM
+            self._wait = 0.0
+            self._hold(now)
             return False
         self._lowest, self._calm = seen.latency, min(16 * CALM, 2 * self._calm)
         self._move(now, trial.level, RAMP)
@@ -405,10 +409,10 @@ class Window:
         if self._judged > 1:
             return False
         self._lowest = min(self._lowest, seen.latency)
-        self._sent = self._refused = 0
-        if self._ramping and seen.refused > 2:
+        scattered = seen.refused - self._run_refused
+        if self._ramping and 2 < scattered < FLAT * seen.sent:
             # Before a reply has landed no slot gets free, so refusals by load would have come on end.
-            self._flat = seen.share
+            self._flat = scattered / seen.sent
             self._move(now, self._bound, RAMP)
         else:
             self._begin(now)
@@ -423,14 +427,12 @@ class Window:
         elif self._trial or (self._ramping and self._pace < inf):
             return False
         else:
-            if self._level >= self._bound and seen.full:
-                self._doubt += 1 + DOUBT * max(0.0, slower - 1.35)
-            if (slower <= SLOW and self._doubt < self._calm) or seen.load < 4:
+            self._doubt += DOUBT * max(0.0, slower - VARIED) + (self._level >= self._bound and seen.full)
+            if self._doubt < self._calm or seen.load < 4:
                 return False
             self._trial = _Trial("latency", seen.level, seen.busy, seen.goodput, seen.share)
         self._ceiling, self._ramping, self._doubt = seen.level, False, 0.0
         self._move(now, seen.load * max(LEAST, min(LESS, SPARE / slower)))
-        self._hold(now)
         return True
 
     def _tries_refusals(self, now: float, seen: _Seen) -> bool:

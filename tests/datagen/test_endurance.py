@@ -1,5 +1,6 @@
 """What a run must bear: being killed at any moment, a second run beside it, a disk that is full."""
 
+import asyncio
 import re
 from collections import Counter
 from random import Random
@@ -14,17 +15,20 @@ KILLS = 20
 
 
 class Counting:
-    """The embedded teacher, keeping count of every body it was sent, from its arrival on."""
+    """The embedded teacher, keeping count of every body it was sent, from its arrival on; it can be held up."""
 
-    def __init__(self, latency: float = LATENCY) -> None:
-        self.teacher = create_app(Faults(latency=latency))
+    def __init__(self) -> None:
+        self.teacher = create_app(Faults(latency=LATENCY))
         self.bodies: Counter[bytes] = Counter()
+        self.held = False
 
     async def __call__(self, scope, receive, send):
         async def noting():
             message = await receive()
             if message.get("body"):
                 self.bodies[message["body"]] += 1
+            while self.held:
+                await asyncio.sleep(LATENCY)
             return message
 
         await self.teacher(scope, noting, send)
@@ -83,30 +87,39 @@ def test_killed_at_any_moments_it_keeps_what_it_was_answered_and_asks_again_only
     assert (said in result.stderr) is (left > 0)
 
 
+def both_out(project, teacher: Counting) -> bool:
+    """Whether two runs have calls out."""
+    return teacher.calls > 0 and len(project.rows("SELECT DISTINCT run FROM attempts WHERE verdict = 'sent'")) == 2
+
+
 def test_two_runs_at_once_ask_for_everything_once_and_write_the_same(project, serve, until):
     teacher, base_url = serve(Counting())
     project.params(base_url=base_url, **JOB)
     expected = undisturbed(project, teacher)
     outs = [project.folder / name for name in ("one.jsonl", "other.jsonl")]
 
+    teacher.held = True
     runs = [project.start("generate", "economy", str(out), str(out) + ".json") for out in outs]
+    until(lambda: both_out(project, teacher))
+    teacher.held = False
     said = [run.communicate()[1] for run in runs]
 
     assert [run.returncode for run in runs] == [0, 0], said
     assert [out.read_bytes() for out in outs] == [expected, expected]
     assert set(teacher.bodies.values()) == {1}
     assert len(teacher.bodies) == CALLS
-    assert len(project.rows("SELECT DISTINCT run FROM attempts")) == 2
 
 
 def test_of_two_runs_one_is_killed_and_the_other_takes_over_what_it_had_out(project, serve, until):
-    teacher, base_url = serve(Counting(latency=0.1))
+    teacher, base_url = serve(Counting())
     project.params(base_url=base_url, **JOB)
+    teacher.held = True
     killed, other = (project.start("fetch", "economy") for _ in range(2))
-    until(lambda: teacher.calls >= CALLS // 2)
+    until(lambda: both_out(project, teacher))
 
     killed.kill()
     killed.communicate()
+    teacher.held = False
     _, said = other.communicate()
 
     assert other.returncode == 0, said
