@@ -204,9 +204,15 @@ class Gate:
     def _set_timer(self, now: float) -> None:
         """Come back when room appears by itself; a landing comes back anyway."""
         later = self.window.later(now) if not self.window.room(now) else 0.0
-        if later is None or self._timer:
+        if later is None:
             return
-        self._timer = asyncio.get_running_loop().call_later(max(later, self._paused(now), TICK), self._on_timer)
+        loop = asyncio.get_running_loop()
+        wait = max(later, self._paused(now), TICK)
+        if self._timer:
+            if self._timer.when() <= loop.time() + wait:
+                return
+            self._timer.cancel()  # tokens were given back, or a slot
+        self._timer = loop.call_later(wait, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
