@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -459,6 +460,39 @@ def test_the_key_gets_into_no_file_and_no_message_wherever_the_endpoint_repeats_
     assert not [path for path, content in files.items() if b"canary" in content]
     assert not [text for text in said if "canary" in text]
     reader.close()
+
+
+STAGE = """\
+stages:
+  generate:
+    cmd: python -m datagen.generate economy economy.jsonl economy.json
+    params: [topics, generate, teachers]
+    outs: [economy.jsonl]
+    metrics: [economy.json]
+"""
+
+
+def test_the_key_gets_into_nothing_that_dvc_or_git_keeps(project, serve):
+    _, base_url = serve(Hostile())
+    project.monkeypatch.setenv("DATAGEN_TEST_KEY", KEY)
+    project.monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    project.monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    project.params(base_url=base_url, attempts=1, reasks=1, min_yield=0.0, concurrency=2)
+    (project.folder / "dvc.yaml").write_text(STAGE)
+    run = partial(subprocess.run, check=True, capture_output=True)
+
+    run(["git", "init", "--quiet"])
+    run([sys.executable, "-m", "dvc", "init", "--quiet"])
+    said = run([sys.executable, "-m", "dvc", "repro", "--verbose"])
+    run(["git", "add", "--all", "--force"])
+    run(["git", "-c", "user.name=x", "-c", "user.email=x@x", "commit", "--quiet", "--message", "all"])
+
+    kept = [path.read_bytes() for path in project.folder.rglob("*") if path.is_file()]
+    objects = run(["git", "cat-file", "--batch", "--batch-all-objects"]).stdout
+    cached = [path.read_bytes() for path in (project.folder / ".dvc" / "cache").rglob("*") if path.is_file()]
+    assert any(b"[key]" in content for content in cached)
+    assert b"[key]" in objects
+    assert not any(b"canary" in content for content in (*kept, objects, said.stdout, said.stderr))
 
 
 # --- interrupted, killed, left alone ---------------------------------------------------------------------------------
