@@ -122,13 +122,14 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
     "faults": (Scenario("faults", FAULTY, {"wall": ("<=", 70)}),),
     "slots": (Scenario("32 slots", "--capacity 32 --latency 0.2", {"wall": ("<=", 16), "refused": ("<", 300)}),),
     "rate": (Scenario("200/s", "--rate 200 --burst 200 --latency 0.2", {"wall": ("<=", 11), "refused": ("<", 200)}),),
-    # In proportion: 16 s are 1.28 times the least that 32 slots take, 11 s are 1.22 times the least of 200/s.
+    # In proportion: 16 s are 1.28 times the least that 32 slots take, 11 s are 1.22 times the least of 200/s. To what is
+    # over in 4 s come 1.5 s more: start-up and one Retry-After at the end do not shrink with it.
     "other": (
         Scenario("8 slots", "--capacity 8 --latency 0.2", {"wall": ("<=", 32), "refused": ("<", 300)}, calls=1000),
-        Scenario("100 slots", "--capacity 100 --latency 0.2", {"wall": ("<=", 5.2), "refused": ("<", 300)}),
+        Scenario("100 slots", "--capacity 100 --latency 0.2", {"wall": ("<=", 6.7), "refused": ("<", 300)}),
         Scenario("32 slots, 1 s", "--capacity 32 --latency 1", {"wall": ("<=", 40), "refused": ("<", 300)}, calls=1000),
         Scenario("50/s", "--rate 50 --burst 50 --latency 0.2", {"wall": ("<=", 23), "refused": ("<", 200)}, calls=1000),
-        Scenario("500/s", "--rate 500 --burst 500 --latency 0.2", {"wall": ("<=", 4), "refused": ("<", 200)}),
+        Scenario("500/s", "--rate 500 --burst 500 --latency 0.2", {"wall": ("<=", 5.5), "refused": ("<", 200)}),
         # Whatever the load: six rounds of a second each for the unluckiest, and fewer calls in flight only cost time.
         Scenario("30 % refused", "--refuse 0.3 --retry-after 1 --latency 0.2", {"wall": ("<=", 15)}),
         Scenario("20 % errors", "--error 0.2 --latency 0.2", {"wall": ("<=", 20)}),
@@ -519,7 +520,8 @@ def plain(scenarios: Sequence[Scenario], client: Client, start: Start, repeat: i
 def saturation(ours: Client, start: Start, bare: Client) -> Iterator[Row]:
     """Compare throughput, where a server never refuses, with the best that a fixed number of calls in flight brings.
 
-    The fixed numbers are tried by a client that has no control, bare aiohttp.
+    The fixed numbers are tried by a client that has no control, bare aiohttp. Ours has to find one first, on its way down
+    from all: the run is long enough for what it settles at to weigh.
     """
     for switches in SATURATED:
         speeds = {}
@@ -528,7 +530,7 @@ def saturation(ours: Client, start: Start, bare: Client) -> Iterator[Row]:
             figures, note = measure(bare, scenario, Start(0.0, 0.0, 0.0))
             speeds[level] = figures.speed
             yield Row(switches, f"{bare.name}, {level}", figures._asdict(), {}, note)
-        scenario = Scenario(switches, switches)
+        scenario = Scenario(switches, switches, calls=10_000)
         figures, note = measure(ours, scenario, start)
         bounds: Bounds = {"speed": (">=", SHARE * max(speeds.values())), "valid": ("==", scenario.calls)}
         yield Row(switches, ours.name, figures._asdict(), checked(figures._asdict(), bounds), note)
