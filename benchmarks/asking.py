@@ -122,8 +122,8 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
     "faults": (Scenario("faults", FAULTY, {"wall": ("<=", 70)}),),
     "slots": (Scenario("32 slots", "--capacity 32 --latency 0.2", {"wall": ("<=", 16), "refused": ("<", 300)}),),
     "rate": (Scenario("200/s", "--rate 200 --burst 200 --latency 0.2", {"wall": ("<=", 11), "refused": ("<", 200)}),),
-    # In proportion: 16 s are 1.28 times the least that 32 slots take, 11 s are 1.22 times the least of 200/s. To what is
-    # over in 4 s come 1.5 s more: start-up and one Retry-After at the end do not shrink with it.
+    # In proportion: 16 s are 1.28 times the least that 32 slots take, 11 s are 1.22 times the least of 200/s. To what
+    # is over in 4 s come 1.5 s more: start-up and one Retry-After at the end do not shrink with it.
     "other": (
         Scenario("8 slots", "--capacity 8 --latency 0.2", {"wall": ("<=", 32), "refused": ("<", 300)}, calls=1000),
         Scenario("100 slots", "--capacity 100 --latency 0.2", {"wall": ("<=", 6.7), "refused": ("<", 300)}),
@@ -520,8 +520,8 @@ def plain(scenarios: Sequence[Scenario], client: Client, start: Start, repeat: i
 def saturation(ours: Client, start: Start, bare: Client) -> Iterator[Row]:
     """Compare throughput, where a server never refuses, with the best that a fixed number of calls in flight brings.
 
-    The fixed numbers are tried by a client that has no control, bare aiohttp. Ours has to find one first, on its way down
-    from all: the run is long enough for what it settles at to weigh.
+    The fixed numbers are tried by a client that has no control, bare aiohttp. Ours has to find one first, on its way
+    down from all: the run is long enough for what it settles at to weigh.
     """
     for switches in SATURATED:
         speeds = {}
