@@ -24,9 +24,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from datagen import budget
-from datagen.asking import UNBILLED, Interrupted, attempted, settled
+from datagen.asking import UNBILLED, Interrupted, attempted
 from datagen.batch_api import ABSENT, MOST_BYTES, MOST_ROWS, URL, Api, Failed, Line, Problem, Remote, Undone
 from datagen.client import HEAD, Failure, Reply, outcome, redact
+from datagen.coverage import coverage, total
 from datagen.dialogue import Next, replay
 from datagen.grid import Body, Request, read
 from datagen.limits import PATIENCE, RETRIED
@@ -51,19 +52,6 @@ class Row(Struct, frozen=True):
     body: Body
     method: str = "POST"
     url: str = URL
-
-
-class Cover(Struct):
-    """How far the requests have come."""
-
-    valid: int = 0
-    rejected: int = 0
-    open: int = 0
-
-    @property
-    def done(self) -> int:
-        """Requests that have come to an end."""
-        return self.valid + self.rejected
 
 
 def line(key: str, request: Request) -> bytes:
@@ -91,19 +79,6 @@ def described(problems: list[Problem]) -> str:
     if len(problems) > SHOWN:
         said.append(f"and {len(problems) - SHOWN} more")
     return "; ".join(said) or "the endpoint does not say why"
-
-
-def covered(stream: Iterable[Request], reasks: int, store: Store) -> Cover:
-    """Return how far a stream of requests has come."""
-    cover = Cover()
-    for _, state in settled(stream, reasks, store):
-        if isinstance(state, Next):
-            cover.open += 1
-        elif state.fault is None:
-            cover.valid += 1
-        else:
-            cover.rejected += 1
-    return cover
 
 
 class Batches:
@@ -428,7 +403,7 @@ def main(topic: tuple[str, ...], rows: int, poll: float, no_wait: bool, forget: 
             return
         for number, where in store.batches_elsewhere(teacher.base_url):
             click.echo(f"batch: number {number} is out at {where}; with that base_url this collects it", err=True)
-        before = after = covered(grid.requests(), reasks, store)
+        before = after = total(coverage(grid.requests(), reasks, store).values())
         cost, short = "cost 0.00", None
         if before.open or store.batches(teacher.base_url):
             budget.priced(setting.budget, setting.prices, {teacher.model, *(spent.model for spent in store.spent())})
@@ -437,17 +412,16 @@ def main(topic: tuple[str, ...], rows: int, poll: float, no_wait: bool, forget: 
             if lost := store.lose_dead():
                 click.echo(f"batch: {lost} calls were out when a run was killed; they may have been billed", err=True)
             _run(batches, None if no_wait else poll)
-            after, short = covered(grid.requests(), reasks, store), batches.short
+            after, short = total(coverage(grid.requests(), reasks, store).values()), batches.short
             if out := batches.out():
                 left = f"{short}, so that others stay out; " if short else ""
                 click.echo(f"batch: {out}; {left}the same command collects them", err=True)
                 return
             cost = batches.cost(setting.prices.get(teacher.model))
-    total = after.done + after.open
     click.echo(
-        f"batch: {after.valid:,} of {total:,} valid, {after.rejected:,} rejected, {after.open:,} without a reply, "
-        f"{after.done - before.done:,} asked now, {cost}",
+        f"batch: {after.valid:,} of {after.wanted:,} valid, {after.rejected:,} rejected, "
+        f"{after.open:,} without a reply, {after.done - before.done:,} asked now, {cost}",
         err=True,
     )
     if short:
-        raise Fault(f"batch: {short}; raise it in params.yaml to go on; {after.open:,} of {total:,} are left")
+        raise Fault(f"batch: {short}; raise it in params.yaml to go on; {after.open:,} of {after.wanted:,} are left")

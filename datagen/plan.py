@@ -5,45 +5,17 @@ from itertools import islice
 from math import sqrt
 
 import click
-from msgspec import Struct
 
 from datagen import asking
 from datagen.budget import spending
-from datagen.dialogue import Done, Next, replay
+from datagen.coverage import coverage, total
+from datagen.dialogue import Next, replay
 from datagen.grid import Grid, Request, read
 from datagen.progress import duration
 from datagen.settings import Terms, terms
-from datagen.store import Store, Usage, bound, look, place
+from datagen.store import Store, Usage, look, place
 
 SURE = 2.0  # standard errors each side of what is expected
-
-
-class Left(Struct):
-    """How one topic stands."""
-
-    topic: str
-    calls: int = 0
-    stored: int = 0
-    most: int = 0
-    """Tokens that the missing calls can come to, none asked again."""
-
-    @property
-    def to_ask(self) -> int:
-        """Calls still to be made, re-asks not counted."""
-        return self.calls - self.stored
-
-
-def count(stream: Iterable[Request], reasks: int, store: Store) -> list[Left]:
-    """Return how each topic of a stream stands, in its order."""
-    found: dict[str, Left] = {}
-    for request in stream:
-        left = found.setdefault(request.topic, Left(request.topic))
-        left.calls += 1
-        if isinstance(replay(request, reasks, store.reply), Done):
-            left.stored += 1
-        else:
-            left.most += sum(bound(request.body))
-    return list(found.values())
 
 
 def spread(stream: Iterable[Request], reasks: int, store: Store, missing: int, wanted: int) -> Iterator[Request]:
@@ -81,20 +53,21 @@ def main(topic: tuple[str, ...], tries: int | None) -> None:
     grid, setting = read(topic), terms()
     reasks = grid.params.reasks
     with Store(place()) if tries else look(place()) as store:
-        lines = count(grid.requests(), reasks, store)
-        missing = sum(line.to_ask for line in lines)
+        covers = coverage(grid.requests(), reasks, store)
+        missing = total(covers.values()).open
         if tries and missing:
             sample = list(spread(grid.requests(), reasks, store, missing, min(tries, missing)))
-            totals = {line.topic: sum(request.topic == line.topic for request in sample) for line in lines}
+            totals = {slug: sum(request.topic == slug for request in sample) for (slug, *_) in covers}
             asking.fill("plan", sample, totals, grid.teacher, reasks, setting, store)
-            lines = count(grid.requests(), reasks, store)
+            covers = coverage(grid.requests(), reasks, store)
         usage = store.usage("write", grid.teacher.model)
         spent = store.spent()
-    total = Left("total", *(sum(getattr(line, name) for line in lines) for name in ("calls", "stored", "most")))
+    all_ = total(covers.values())
     click.echo(f"{grid.teacher.model} at {grid.teacher.base_url}, at most {setting.limits.concurrency} calls in flight")
     click.echo(f"{'topic':<24}{'cells':>8}{'calls':>8}{'stored':>8}{'to ask':>8}")
-    for line in (*lines, total):
-        cells = grid.axes.cells() * (1 if line is not total else len(lines))
-        click.echo(f"{line.topic:<24}{cells:>8}{line.calls:>8}{line.stored:>8}{line.to_ask:>8}")
-    click.echo(expected(total.to_ask, total.most, usage, grid, setting))
+    by_topic = [(slug, 1, cover) for (slug, *_), cover in covers.items()]
+    for name, topics, cover in (*by_topic, ("total", len(covers), all_)):
+        cells = grid.axes.cells() * topics
+        click.echo(f"{name:<24}{cells:>8}{cover.wanted:>8}{cover.done:>8}{cover.open:>8}")
+    click.echo(expected(all_.open, all_.most, usage, grid, setting))
     click.echo(spending(spent, setting))
