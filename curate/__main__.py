@@ -7,12 +7,15 @@ main = Commands(
     {
         "validate": ("curate.validate", "Parse, mend and check the replies of the configured topics."),
         "dedup": ("curate.dedup", "Drop questions that are asked twice, exactly or nearly."),
+        "decontaminate": ("curate.decontaminate", "Drop questions of known test files."),
+        "gate": ("curate.gate", "Drop what verify and judge did not think good enough."),
         "balance": ("curate.balance", "Shuffle the options so that every answer letter is equally frequent."),
-        "split": ("curate.split", "Part the bank into train, validation and test, twins on one side."),
+        "split": ("curate.split", "Part the bank into train, rollout, validation and test, twins on one side."),
         "convert": ("curate.convert", "Write the bank in the forms that trainers, competitions and people read."),
-        "pairs": ("curate.pairs", "Make preference pairs: the right chain, and one argued to a wrong option."),
-        "explain": ("curate.explain", "Say where a row is, or which stage dropped it, why, and for which other row."),
-        "import": ("curate.import_", "Bring your own TSV or JSONL questions into the pipeline."),
+        "pairs": ("curate.pairs", "Make preference pairs of five types, each with its reason."),
+        "explain": ("curate.explain", "Tell a row's life: request, attempts, repairs, checks, twins, where it ended."),
+        "worklist": ("curate.worklist", "List the replies that were dropped, for `datagen again` to ask once more."),
+        "import": ("curate.import_", "Bring your own questions into the pipeline: TSV, CSV, JSONL or Parquet."),
     },
 )
 

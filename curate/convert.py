@@ -1,31 +1,51 @@
 """Write the bank in the forms that trainers, competitions and people read.
 
-train.jsonl, rollout.jsonl, validation.jsonl, test.jsonl (Record) → a folder, metrics:
+train.jsonl, rollout.jsonl, validation.jsonl, test.jsonl (Record) → a folder of data sets, metrics:
 
-    sft.reasoning.train.jsonl   sft.reasoning.validation.jsonl   Example: question, chosen parts of the chain
-    sft.plain.train.jsonl       sft.plain.validation.jsonl       Example: question, the letter alone
-    grpo.jsonl                                                   Prompt: question of the rollout side, its answer
-    test.csv                                                     id, question, option_A … option_D; no answer
-    key.csv                                                      id, answer, topic, difficulty, type
-    bank.tsv                                                     all sides: question, options, answer, whole chain
-    bank.parquet                                                 all sides: every field of a record, and its side
+    sft_reasoning/{train,validation}.jsonl               Example: question, chosen parts of the chain
+    sft_plain/{train,validation}.jsonl                   Example: question, the letter alone
+    rollout/train.jsonl                                  Prompt: question of the rollout side, its answer
+    test/test.csv                                        id, question, option_A … option_D; no answer
+    key/key.csv                                          id, answer, topic, difficulty, type
+    table/bank.tsv                                       all sides: question, options, answer, whole chain
+    bank/{train,rollout,validation,test}.parquet         every field of a record
+
+Each set has a dataset card, README.md, by which `datasets.load_dataset(folder)` reads it as it was written. All of
+them appear together or none does.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import click
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct, field
 
-from curate import tsv
+from curate import card, tsv
 from curate.balance import orders
+from curate.shards import SIZE, Chunk, WorkersParams, chunks, spread
 from schemas import chat, rows
+from schemas.chain import PARTS, render
+from schemas.faults import Fault
 from schemas.params import ChatPrompt, Count, Params, load
-from schemas.record import LETTERS, Example, Prompt, Record
+from schemas.record import LETTERS, Example, Letter, Message, Prompt, Record, Side
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Part = Literal["think", "reasoning", "reflection", "adjustment", "output"]
+SIDES: tuple[Side, ...] = get_args(Side)
+GROUP = 10_000  # records of a Parquet row group: some 10 MB, whatever the chunks
+HANZI = re.compile(r"[\u3400-\u9fff\U00020000-\U0003134f]")
+LATIN = re.compile(r"[A-Za-z]+")
 
 
 class ConvertParams(Params, frozen=True):
@@ -46,10 +66,76 @@ class PromptsParams(Params, frozen=True):
     reasoning: ChatPrompt
 
 
-def example(record: Record, prompt: ChatPrompt, parts: tuple[str, ...]) -> Example:
-    """Return the chat in which the record's question is answered; with no parts, by the letter alone."""
-    messages = (*chat.ask(prompt, record.question, record.options), chat.reply(record, parts))
-    return Example(id=record.id, messages=messages)
+class DataSet(Struct, frozen=True):
+    """A folder that is written, and what its card says."""
+
+    title: str
+    about: str
+    files: dict[str, str]
+    """By split, the file."""
+    sides: tuple[Side, ...]
+    """Of the bank, whose records it holds: for each of `files` one, or all in one file."""
+    columns: dict[str, str]
+    settings: dict[str, object] = {}
+    """For the loader."""
+    tasks: tuple[str, ...] = ("multiple-choice", "question-answering")
+    chains: bool = True
+    """Whether the rows hold chains."""
+
+
+class Piece(Struct, frozen=True):
+    """A chunk of one side's records."""
+
+    side: Side
+    chunk: Chunk
+
+
+class Tally(Struct, frozen=True):
+    """What the cards count, of one side; two of them add up."""
+
+    cells: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """Records by topic, difficulty and type."""
+    letters: Counter[Letter] = field(default_factory=Counter)
+    shown: Counter[Letter] = field(default_factory=Counter)
+    """Letters of the training examples, each order counted."""
+    teachers: Counter[str] = field(default_factory=Counter)
+    repairs: Counter[str] = field(default_factory=Counter)
+    languages: Counter[str] = field(default_factory=Counter)
+    questions: Counter[int] = field(default_factory=Counter)
+    """By their length in characters."""
+    chains: Counter[int] = field(default_factory=Counter)
+
+    def add(self, other: "Tally") -> None:
+        """Count what another has counted."""
+        for name in self.__struct_fields__:
+            getattr(self, name).update(getattr(other, name))
+
+
+class Made(Struct, frozen=True):
+    """What a piece comes to."""
+
+    side: Side
+    files: dict[str, bytes]
+    """By file, what is added to it."""
+    table: bytes
+    """The records in Arrow's own form."""
+    tally: Tally
+
+
+def example(record: Record, prompt: ChatPrompt, reply: str) -> Example:
+    """Return the chat in which the record's question is answered."""
+    asked = chat.ask(prompt, record.question, record.options)
+    return Example(id=record.id, messages=(*asked, Message(role="assistant", content=reply)))
+
+
+def chosen(chain: str, parts: Collection[str]) -> str:
+    """Return some parts of a chain as `render` writes it: what it would write of them alone, at a tenth of the cost."""
+    found = []
+    for part in PARTS:
+        if part in parts and (start := chain.find(f"<{part}>")) >= 0:
+            end = f"</{part}>"
+            found.append(chain[start : chain.index(end, start) + len(end)])
+    return "\n".join(found)
 
 
 def question(record: Record, prompt: ChatPrompt) -> Prompt:
@@ -57,35 +143,261 @@ def question(record: Record, prompt: ChatPrompt) -> Prompt:
     return Prompt(id=record.id, prompt=chat.ask(prompt, record.question, record.options), answer=record.answer)
 
 
-def test_table(records: Iterable[Record]) -> Iterable[tuple[str, ...]]:
-    """Yield the test file as a competition hands it out: no answer, no topic."""
-    yield ("id", "question", *(f"option_{letter}" for letter in LETTERS))
-    for record in records:
-        yield (record.id, record.question, *record.options)
+def make(params: ConvertParams, prompts: PromptsParams, piece: Piece) -> Made:
+    """Return what a piece of one side adds to each file."""
+    records = list(piece.chunk.rows(Record))
+    side = piece.side
+    jsonl = msgspec.json.Encoder().encode_lines
+    chains = [render(record) for record in records]
+    files = {"table/bank.tsv": tsv.encode(map(tsv.row, records, chains), "\t")}
+    shown: list[Record] = []
+    if side in ("train", "validation"):
+        with_reasoning: list[Example] = []
+        for record, chain in zip(records, chains, strict=True):
+            for one in orders(record, params.orders, params.seed) if side == "train" else (record,):
+                reply = chosen(chain if one is record else render(one), params.parts)
+                with_reasoning.append(example(one, prompts.reasoning, reply))
+                shown.append(one)
+        files[f"sft_reasoning/{side}.jsonl"] = jsonl(with_reasoning)
+        files[f"sft_plain/{side}.jsonl"] = jsonl([example(one, prompts.plain, one.answer) for one in shown])
+    elif side == "rollout":
+        files["rollout/train.jsonl"] = jsonl([question(r, prompts.reasoning) for r in records])
+    else:
+        files["test/test.csv"] = tsv.encode([(r.id, r.question, *r.options) for r in records], ",")
+        files["key/key.csv"] = tsv.encode([(r.id, r.answer, r.topic, r.difficulty, r.type) for r in records], ",")
+    return Made(side, files, _arrow(records), tally(records, shown))
 
 
-def key_table(records: Iterable[Record]) -> Iterable[tuple[str, ...]]:
-    """Yield the solution to the test file, and what a score is broken down by."""
-    yield ("id", "answer", "topic", "difficulty", "type")
-    for record in records:
-        yield (record.id, record.answer, record.topic, record.difficulty, record.type)
+def tally(records: list[Record], shown: Iterable[Record] = ()) -> Tally:
+    """Return what the cards count of records, and of those shown in training."""
+    return Tally(
+        cells=Counter([(r.topic, r.difficulty, r.type) for r in records]),
+        letters=Counter([r.answer for r in records]),
+        shown=Counter([r.answer for r in shown]),
+        # Model @ endpoint: where the endpoint stands is nobody's business.
+        teachers=Counter([r.teacher.partition(" @ ")[0] for r in records]),
+        repairs=Counter([name for r in records for name in r.repairs]),
+        languages=Counter([language for r in records if (language := language_of(r))]),
+        questions=Counter([len(r.question) for r in records]),
+        chains=Counter([sum(map(len, (r.think, *r.steps, r.reflection, r.adjustment or ""))) for r in records]),
+    )
 
 
-def write_parquet(path: Path, sides: Mapping[str, list[Record]]) -> None:
-    """Write every field of every record and a column `split`; the same bytes each time under one pyarrow version."""
+def language_of(record: Record) -> str | None:
+    """Return zh for a question with at least as many Chinese characters as Latin words, else en.
+
+    A question that has neither (2 + 2 = ?) is of the language of its reasoning, or of none.
+    """
+    for text in (record.question, "".join(record.steps)):
+        if HANZI.search(text):
+            return "zh" if not LATIN.search(text) or len(HANZI.findall(text)) >= len(LATIN.findall(text)) else "en"
+        if LATIN.search(text):
+            return "en"
+    return None
+
+
+def _schema() -> "pa.Schema":
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     texts = pa.list_(pa.string())
     types = {"options": texts, "steps": texts, "repairs": texts}
-    names = [name for name in Record.__struct_fields__ if name != "id"]
-    schema = pa.schema([(name, types.get(name, pa.string())) for name in ("id", "split", *names)])
-    table = pa.Table.from_pylist(
-        [{**msgspec.structs.asdict(record), "split": side} for side, records in sides.items() for record in records],
-        schema=schema,
+    return pa.schema([(name, types.get(name, pa.string())) for name in _columns()])
+
+
+def _columns() -> list[str]:
+    return ["id", *(name for name in Record.__struct_fields__ if name != "id")]
+
+
+def _arrow(records: list[Record]) -> bytes:
+    import pyarrow as pa
+
+    schema = _schema()
+    columns = []
+    for name, type_ in zip(schema.names, schema.types, strict=True):
+        values = [getattr(record, name) for record in records]
+        if pa.types.is_list(type_):
+            # Three times as fast as pa.array of tuples.
+            texts = pa.array([text for some in values for text in some], pa.string())
+            ends = pa.array([0, *accumulate(map(len, values))], pa.int32())
+            columns.append(pa.ListArray.from_arrays(ends, texts))
+        else:
+            columns.append(pa.array(values, type_))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as stream:
+        stream.write_batch(pa.record_batch(columns, schema=schema))
+    return bytes(sink.getvalue())
+
+
+class _Parquet:
+    """A Parquet file in the making: row groups of GROUP rows, however the rows come."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        self.schema = _schema()
+        self.few = [name for name in ("topic", "difficulty", "type", "teacher", "answer") if name in self.schema.names]
+        self.file = pq.ParquetWriter(
+            path, self.schema, compression="zstd", compression_level=3, use_dictionary=self.few
+        )
+        self.waiting: list[Any] = []
+
+    def add(self, table: bytes) -> None:
+        import pyarrow as pa
+
+        self.waiting.append(pa.ipc.open_stream(table).read_all())
+        if sum(len(some) for some in self.waiting) >= GROUP:
+            ready = pa.concat_tables(self.waiting)
+            full = len(ready) // GROUP * GROUP
+            self.file.write_table(ready.slice(0, full), row_group_size=GROUP)
+            self.waiting = [ready.slice(full)]
+
+    def close(self) -> None:
+        import pyarrow as pa
+
+        if self.waiting:
+            self.file.write_table(pa.concat_tables(self.waiting), row_group_size=GROUP)
+        self.file.close()
+
+
+def convert(
+    sources: Mapping[Side, Path],
+    folder: Path,
+    params: ConvertParams,
+    prompts: PromptsParams,
+    workers: WorkersParams | None = None,
+    size: int = SIZE,
+) -> dict[str, int]:
+    """Write the data sets of the records into a folder, all or none; return the rows of each file."""
+    pieces = (Piece(side, chunk) for side, path in sources.items() for chunk in chunks(path, size))
+    tallies = {side: Tally() for side in SIDES}
+    with whole_folder(folder, SETS) as made:
+        with ExitStack() as stack:
+            parquet: dict[str, _Parquet] = {}
+            out: dict[str, Any] = {}
+            for name, form in SETS.items():
+                (made / name).mkdir()
+                for file in form.files.values():
+                    if file.endswith(".parquet"):
+                        parquet[file.removesuffix(".parquet")] = _Parquet(made / name / file)
+                    else:
+                        out[f"{name}/{file}"] = stack.enter_context(open(made / name / file, "wb"))
+            for name, separator in (("test/test.csv", ","), ("key/key.csv", ","), ("table/bank.tsv", "\t")):
+                out[name].write(tsv.encode([SETS[name.partition("/")[0]].columns], separator))
+            for found in spread(partial(make, params, prompts), pieces, workers):
+                for name, data in found.files.items():
+                    out[name].write(data)
+                parquet[found.side].add(found.table)
+                tallies[found.side].add(found.tally)
+            for side in SIDES:
+                parquet[side].close()
+        for name in SETS:
+            (made / name / "README.md").write_text(readme(name, tallies), encoding="utf-8")
+    return {f"{name}/{file}": n for name in SETS for file, n in sizes(name, tallies).items()}
+
+
+def sizes(name: str, tallies: Mapping[Side, Tally]) -> dict[str, int]:
+    """Return the rows of each file of a set."""
+    form = SETS[name]
+    of = {side: (tallies[side].shown if name.startswith("sft") else tallies[side].letters).total() for side in SIDES}
+    if len(form.files) == 1:
+        return {file: sum(of[side] for side in form.sides) for file in form.files.values()}
+    return {file: of[side] for file, side in zip(form.files.values(), form.sides, strict=True)}
+
+
+def readme(name: str, tallies: Mapping[Side, Tally]) -> str:
+    """Return the card of a set."""
+    form = SETS[name]
+    every = Tally()
+    for side in form.sides:
+        every.add(tallies[side])
+    in_file = sizes(name, tallies)
+    records = every.letters.total()
+    lengths = {"question": every.questions, **({"chain": every.chains} if form.chains else {})}
+    cells: dict[str, dict[str, dict[str, int]]] = {}
+    for (topic, difficulty, kind), count in sorted(every.cells.items()):
+        cells.setdefault(topic, {}).setdefault(difficulty, {})[kind] = count
+    kinds = sorted({kind for _, _, kind in every.cells})
+    letters = every.shown if name.startswith("sft") else every.letters
+    return card.text(
+        form.title,
+        form.about,
+        # A split without rows cannot be loaded.
+        {split: file for split, file in form.files.items() if in_file[file]} or form.files,
+        {
+            "Rows": sum(in_file.values()),
+            "Questions": records,
+            "Columns": form.columns,
+            "Rows by file": {file: {"rows": count} for file, count in in_file.items()},
+            "Questions by side": {side: {"questions": tallies[side].letters.total()} for side in form.sides},
+            "Teachers": {
+                teacher: {"questions": count, "share": f"{count / records:.1%}"}
+                for teacher, count in sorted(every.teachers.items())
+            },
+            "Languages": dict(sorted(every.languages.items())),
+            "Topic × difficulty × type (questions)": {
+                topic: {level: {kind: row.get(kind, 0) for kind in kinds} for level, row in levels.items()}
+                for topic, levels in cells.items()
+            },
+            "Answers": {letter: {"rows": letters[letter]} for letter in LETTERS},
+            "Characters": {what: quantiles(counts) for what, counts in lengths.items() if counts},
+            "Repairs of replies": dict(sorted(every.repairs.items())),
+        },
+        form.settings,
+        languages=sorted(every.languages, key=lambda language: (-every.languages[language], language)),
+        tasks=form.tasks,
+        rows=sum(in_file.values()),
     )
-    with rows.whole(path) as file:
-        pq.write_table(table, file, compression="zstd", compression_level=3)
+
+
+def quantiles(lengths: Mapping[int, int]) -> dict[str, int]:
+    """Return the least, the most and what lies between, of lengths and how often each occurs."""
+    total, seen = sum(lengths.values()), 0
+    found: dict[str, int] = {}
+    marks = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
+    for length in sorted(lengths):
+        seen += lengths[length]
+        for name, share in marks.items():
+            if name not in found and seen >= max(1.0, share * total):
+                found[name] = length
+    return found
+
+
+@contextmanager
+def whole_folder(path: Path, ours: Collection[str]) -> Iterator[Path]:
+    """Give an empty folder that takes the path's place if the block ends well, and is gone otherwise.
+
+    A folder that is there already is replaced if it holds nothing but what `ours` names; Fault if it holds more.
+    """
+    if path.exists() and not path.is_dir():
+        raise Fault(f"{path}: a file; name a folder")
+    if path.exists() and (foreign := sorted({inside.name for inside in path.iterdir()} - set(ours))):
+        raise Fault(f"{path}: holds '{foreign[0]}', which this stage does not write; move it, or name a new folder")
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield made
+        made.chmod(0o755)
+        before = made.with_name(f"{made.name}.before")
+        if path.exists():
+            path.rename(before)
+        made.rename(path)
+        shutil.rmtree(before, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+
+
+def _check(prompts: PromptsParams) -> None:
+    """Fault for a prompt that cannot be filled in."""
+    for name in prompts.__struct_fields__:
+        try:
+            chat.ask(getattr(prompts, name), "", ("", "", "", ""))
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            raise Fault(
+                f"params.yaml: prompts.{name}: {error}; `user` takes {{question}} and {{options}}, `option` {{letter}} "
+                "and {text}, and any other brace is doubled"
+            ) from None
 
 
 @click.command()
@@ -99,38 +411,134 @@ def main(train: Path, rollout: Path, validation: Path, test: Path, out_dir: Path
     """Write the bank in the forms that trainers, competitions and people read."""
     params = load("convert", ConvertParams)
     prompts = load("prompts", PromptsParams)
-    sides = {
-        side: list(rows.read(path, Record))
-        for side, path in (("train", train), ("rollout", rollout), ("validation", validation), ("test", test))
-    }
-    numbers: dict[str, int] = {}
-    for side in ("train", "validation"):
-        records = sides[side]
-        if side == "train":
-            records = [shown for record in records for shown in orders(record, params.orders, params.seed)]
-        made = {
-            f"sft.reasoning.{side}.jsonl": (example(record, prompts.reasoning, params.parts) for record in records),
-            f"sft.plain.{side}.jsonl": (example(record, prompts.plain, ()) for record in records),
-        }
-        for name, examples in made.items():
-            numbers[name] = rows.write(out_dir / name, examples)
-    numbers["grpo.jsonl"] = rows.write(
-        out_dir / "grpo.jsonl", (question(record, prompts.reasoning) for record in sides["rollout"])
-    )
-    everything = [record for records in sides.values() for record in records]
-    for name, table, separator, count in (
-        ("test.csv", test_table(sides["test"]), ",", len(sides["test"])),
-        ("key.csv", key_table(sides["test"]), ",", len(sides["test"])),
-        ("bank.tsv", tsv.bank(everything), "\t", len(everything)),
-    ):
-        with rows.whole(out_dir / name) as file:
-            tsv.write(file, table, separator)
-        numbers[name] = count
-    write_parquet(out_dir / "bank.parquet", sides)
-    numbers["bank.parquet"] = len(everything)
+    _check(prompts)
+    sources: dict[Side, Path] = {"train": train, "rollout": rollout, "validation": validation, "test": test}
+    numbers = convert(sources, out_dir, params, prompts)
     rows.write_json(metrics_file, numbers)
-    click.echo(f"convert: {len(everything):,} records in {len(numbers)} files of {out_dir}")
+    click.echo(f"convert: {numbers['table/bank.tsv']:,} records in {len(SETS)} data sets of {out_dir}")
 
+
+def _features(columns: Iterable[str]) -> list[dict[str, object]]:
+    return [{"name": name, "dtype": "string"} for name in columns]
+
+
+def _chat(column: str) -> dict[str, object]:
+    return {"name": column, "list": _features(("role", "content"))}
+
+
+# pandas, which reads a table for `datasets`, would make NA of "NA" and 7 of "007".
+TABLE = {"keep_default_na": False, "na_filter": False}
+SAFELY = """
+Read it with every column as text: `pandas.read_csv("{file}"{sep}, dtype=str, keep_default_na=False)`. In a spreadsheet,
+import it from text (Excel: Data, From Text/CSV) as UTF-8 with every column of type Text, and do not open it by a double
+click: a cell such as `=1+1`, `+1`, `-1` or `@x` is text, is written as it is, and would be run as a formula; `007`
+would become 7."""
+RECORD = {
+    "id": "the same in every set",
+    "question": "the stem",
+    "options": "four texts, A to D",
+    "think": "first thoughts; may be empty",
+    "steps": "the reasoning, step by step",
+    "reflection": "the chain's check of itself; may be empty",
+    "adjustment": "what the reflection changed, or null",
+    "answer": "A to D",
+    "topic": "a key of params.yaml",
+    "difficulty": "a key of params.yaml",
+    "type": "a key of params.yaml",
+    "teacher": "model and endpoint that wrote it, or the file it was imported from",
+    "repairs": "what was mended in the reply, in order",
+}
+MESSAGES = {"id": "of the question", "messages": "a chat: role and content of each turn; the last is the reply"}
+TEST = {"id": "of the question", "question": "the stem"} | {f"option_{a}": f"the text of option {a}" for a in LETTERS}
+KEY = {
+    "id": "of the question",
+    "answer": "A to D",
+    "topic": "a key of params.yaml",
+    "difficulty": "a key of params.yaml",
+    "type": "a key of params.yaml",
+}
+BANK = {name: text for name, text in TEST.items() if name != "id"} | {
+    "correct_answer": "A to D",
+    "reasoning": "the chain in its XML: think, reasoning (steps), reflection, adjustment, output; no empty part",
+}
+
+SETS: dict[str, DataSet] = {
+    "sft_reasoning": DataSet(
+        title="Multiple-choice questions answered with reasoning",
+        about="Chats for supervised fine-tuning: a question with four options, answered by a chain in XML that ends "
+        "with the letter. Where the answer's place can be changed safely, a training question is shown in several "
+        "orders of its options, the letters in the chain rewritten with them.",
+        files={"train": "train.jsonl", "validation": "validation.jsonl"},
+        sides=("train", "validation"),
+        columns=MESSAGES,
+        settings={"features": [*_features(["id"]), _chat("messages")]},
+        tasks=("question-answering", "text-generation"),
+    ),
+    "sft_plain": DataSet(
+        title="Multiple-choice questions answered by a letter",
+        about="Chats for supervised fine-tuning: a question with four options, answered by the letter alone. The "
+        "questions and orders of options are those of the set with reasoning.",
+        files={"train": "train.jsonl", "validation": "validation.jsonl"},
+        sides=("train", "validation"),
+        columns=MESSAGES,
+        settings={"features": [*_features(["id"]), _chat("messages")]},
+        tasks=("question-answering", "text-generation"),
+        chains=False,
+    ),
+    "rollout": DataSet(
+        title="Multiple-choice questions for reinforcement learning",
+        about="Questions put as prompts, each with its reference answer. No other set for training holds them.",
+        files={"train": "train.jsonl"},
+        sides=("rollout",),
+        columns={
+            "id": "of the question",
+            "prompt": "the chat so far: role and content of each turn",
+            "answer": "A to D",
+        },
+        settings={"features": [*_features(["id"]), _chat("prompt"), *_features(["answer"])]},
+        tasks=("question-answering", "text-generation"),
+        chains=False,
+    ),
+    "test": DataSet(
+        title="Multiple-choice questions: the test file",
+        about="Questions as a competition hands them out, without answers; the key is a set of its own.\n"
+        + SAFELY.format(file="test.csv", sep=""),
+        files={"test": "test.csv"},
+        sides=("test",),
+        columns=TEST,
+        settings=TABLE | {"features": _features(TEST)},
+        chains=False,
+    ),
+    "key": DataSet(
+        title="Multiple-choice questions: the key to the test file",
+        about="The answer to each question of the test file, and what a score is broken down by.",
+        files={"test": "key.csv"},
+        sides=("test",),
+        columns=KEY,
+        settings=TABLE | {"features": _features(KEY)},
+        chains=False,
+    ),
+    "table": DataSet(
+        title="Multiple-choice questions with reasoning: the whole bank as a table",
+        about="Every question of the bank, those of the test file too, with its whole chain, for people and "
+        "spreadsheets: csv rules, tabs between the columns, LF at line ends. For training take a set that holds one "
+        "side.\n" + SAFELY.format(file="bank.tsv", sep=', sep="\\t"'),
+        files={"bank": "bank.tsv"},
+        sides=SIDES,
+        columns=BANK,
+        settings={"sep": "\t"} | TABLE | {"features": _features(BANK)},
+    ),
+    "bank": DataSet(
+        title="Multiple-choice questions with reasoning: the whole bank",
+        about="Every question of the bank with every field it has. A split is a side of the bank; questions that are "
+        "much alike are all on one side.",
+        files={side: f"{side}.parquet" for side in SIDES},
+        sides=SIDES,
+        columns=RECORD,
+    ),
+}
 
 if __name__ == "__main__":
-    main()
+    from curate.convert import main as run  # workers find its functions under the module's own name
+
+    run()

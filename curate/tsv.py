@@ -1,20 +1,20 @@
 """Delimited text in and out: csv rules, nothing lost in a round trip, every complaint with its line."""
 
 import csv
-import io
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from msgspec import Struct
 
-from schemas.chain import render
 from schemas.faults import Fault
 from schemas.record import LETTERS, Record
 
 COLUMNS = ("question", *(f"option_{letter}" for letter in LETTERS), "correct_answer", "reasoning")
 OPTIONAL = ("id", "difficulty", "type")
+LONGEST = 1 << 24  # characters of a cell; csv's own bound of 131,072 refuses a file for one long text
+SEPARATORS = {"\t": "tabs", ",": "commas"}
+MAYBE = {separator: re.compile(f'[{separator}"\\s]') for separator in SEPARATORS}
 
 
 class Line(Struct, frozen=True):
@@ -24,68 +24,67 @@ class Line(Struct, frozen=True):
     fields: dict[str, str]
 
 
-def write(file: BinaryIO, rows: Iterable[Iterable[str]], separator: str) -> None:
-    """Write rows as UTF-8, quoted where needed.
+def encode(rows: Iterable[Iterable[str]], separator: str) -> bytes:
+    """Return rows as UTF-8, a line each, quoted where needed."""
+    maybe = MAYBE[separator].search
+    lines = [separator.join([_quoted(cell, separator) if maybe(cell) else cell for cell in row]) for row in rows]
+    return "\n".join([*lines, ""]).encode()
 
-    The csv module leaves a carriage return unquoted unless it ends the lines, and no reader would get it back.
+
+def _quoted(cell: str, separator: str) -> str:
+    # The csv module leaves a carriage return unquoted unless it ends the lines, and no reader would get it back; one
+    # that trims cells trims the unquoted.
+    if '"' in cell:
+        cell = cell.replace('"', '""')
+    elif not ("\n" in cell or separator in cell or "\r" in cell or cell.strip() != cell):
+        return cell
+    return f'"{cell}"'
+
+
+def row(record: Record, chain: str) -> tuple[str, ...]:
+    """Return a record as a row under COLUMNS: question, options, answer and the whole chain, rendered."""
+    return (record.question, *record.options, record.answer, chain)
+
+
+def read(path: Path, lines: Iterable[str], separator: str) -> Iterator[Line]:
+    """Yield the rows of a file whose first line names COLUMNS, perhaps OPTIONAL too; Fault with the line otherwise.
+
+    Blank lines are passed over.
     """
-    needs = re.compile(f'[{separator}"\r\n]|^\\s|\\s$')
-    for row in rows:
-        cells = ('"' + cell.replace('"', '""') + '"' if needs.search(cell) else cell for cell in row)
-        file.write((separator.join(cells) + "\n").encode())
-
-
-def bank(records: Iterable[Record]) -> Iterator[tuple[str, ...]]:
-    """Yield the bank's table: a header, then question, options, answer and the whole chain of each record."""
-    yield COLUMNS
-    for record in records:
-        yield (record.question, *record.options, record.answer, render(record))
-
-
-def read(path: Path, separator: str = "\t") -> list[Line]:
-    """Return the rows of a file whose first line names COLUMNS, perhaps OPTIONAL too; Fault with the line otherwise."""
-    text = decode(path)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    lines: list[Line] = []
+    csv.field_size_limit(LONGEST)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     number = 1
     header: list[str] | None = None
+    rows = 0
     try:
         for cells in reader:
             if header is None:
                 header = cells
-                _check_header(path, header)
-            elif len(cells) != len(header):
-                raise Fault(
-                    f"{path}:{number}: {len(cells)} columns, the first line has {len(header)}; "
-                    "quote a text that holds a tab, a quote or a line end"
-                )
-            else:
-                lines.append(Line(number, dict(zip(header, cells, strict=True))))
+                _check_header(path, header, SEPARATORS[separator])
+            elif cells:
+                if len(cells) != len(header):
+                    raise Fault(
+                        f"{path}:{number}: {len(cells)} columns, the first line has {len(header)}; "
+                        "quote a text that holds a separator, a quote or a line end"
+                    )
+                yield Line(number, dict(zip(header, cells, strict=True)))
+                rows += 1
             number = reader.line_num + 1
     except csv.Error as error:
-        raise Fault(f"{path}:{number}: {error}; quote the text, and double each quote inside it") from None
+        hint = "is a quote not closed?" if "field larger" in str(error) else "quote the text, double each quote in it"
+        raise Fault(f"{path}:{number}: {error}; {hint}") from None
     if header is None:
         raise Fault(f"{path}:1: the file is empty; its first line names the columns {', '.join(COLUMNS)}")
-    return lines
+    if not rows:
+        raise Fault(f"{path}:{number}: no rows after the line that names the columns; add the questions")
 
 
-def decode(path: Path) -> str:
-    """Return the text of a file in UTF-8, a byte order mark taken off; Fault with the line of the first bad byte."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise Fault(f"{path}: {error.strerror}; name a file that can be read") from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise Fault(f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8") from None
-
-
-def _check_header(path: Path, header: list[str]) -> None:
+def _check_header(path: Path, header: list[str], between: str) -> None:
     for column in COLUMNS:
         if column not in header:
-            raise Fault(f"{path}:1: no column '{column}'; the first line names {', '.join(COLUMNS)}, tabs between them")
+            raise Fault(
+                f"{path}:1: no column '{column}'; the first line names {', '.join(COLUMNS)}, {between} between them"
+            )
     for column in header:
         if column not in (*COLUMNS, *OPTIONAL):
             raise Fault(

@@ -6,18 +6,22 @@ A topic that was removed from params.yaml leaves its file behind; it is not read
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import click
+import msgspec
 from msgspec import Struct
 
-from curate.checks import CHECKS, ValidateParams
+from curate.checks import ValidateParams, figures, looks, reject_reason
+from curate.shards import Chunk, chunks, spread
 from schemas.chain import Malformed
 from schemas.faults import Fault
 from schemas.params import load, topics
 from schemas.record import Record, Reject, Response
 from schemas.repair import mend
-from schemas.rows import read, write, write_json
+from schemas.rows import whole, write_json
 
 
 class Validated(Struct, frozen=True):
@@ -27,13 +31,39 @@ class Validated(Struct, frozen=True):
     rejects: list[Reject]
 
 
+class Part(Struct, frozen=True):
+    """The same of one chunk, as the lines to be written, and counted."""
+
+    records: bytes
+    rejects: bytes
+    tally: "Tally"
+
+
+class Tally(Struct, frozen=True):
+    """The counts of the metrics; two of them add up."""
+
+    rejected: Counter[str]
+    """By reason."""
+    repaired: Counter[str]
+    """By repair."""
+    topics: Counter[str]
+    """Kept, by topic."""
+    looks: Counter[str]
+    """Of the kept ones' right options."""
+
+    def add(self, other: "Tally") -> None:
+        """Count what another has counted."""
+        self.rejected.update(other.rejected)
+        self.repaired.update(other.repaired)
+        self.topics.update(other.topics)
+        self.looks.update(other.looks)
+
+
 def validate(responses: Iterable[Response], params: ValidateParams) -> Validated:
-    """Return a record or a reject for each response; the second row of an id is a reject."""
+    """Return a record or a reject for each response."""
     found = Validated([], [])
-    seen: set[str] = set()
     for response in responses:
-        verdict = judge(response, params) if response.id not in seen else _reject(response, "duplicate_id", "")
-        seen.add(response.id)
+        verdict = judge(response, params)
         if isinstance(verdict, Record):
             found.records.append(verdict)
         else:
@@ -64,34 +94,48 @@ def judge(response: Response, params: ValidateParams) -> Record | Reject:
         teacher=response.teacher,
         repairs=repairs,
     )
-    for reason, check in CHECKS.items():
-        detail = check(record, params)
-        if detail is not None:
-            return _reject(response, reason, detail)
-    return record
+    wrong = reject_reason(record, params)
+    return record if wrong is None else _reject(response, *wrong)
 
 
-def metrics(found: Validated) -> dict[str, object]:
-    """Return the counts: kept, by reason, by repair, by topic."""
+def part(params: ValidateParams, chunk: Chunk) -> Part:
+    """Return what a chunk of a topic's file comes to; Fault for a row of another topic."""
+    found = validate(_of_topic(chunk), params)
+    encode = msgspec.json.Encoder().encode_lines
+    return Part(encode(found.records), encode(found.rejects), tally(found))
+
+
+def tally(found: Validated) -> Tally:
+    """Return the counts of what was found."""
+    return Tally(
+        rejected=Counter(reject.reason for reject in found.rejects),
+        repaired=Counter(name for record in found.records for name in record.repairs),
+        topics=Counter(record.topic for record in found.records),
+        looks=looks(found.records),
+    )
+
+
+def metrics(counts: Tally) -> dict[str, object]:
+    """Return the counts: kept, by reason, by repair, by topic; and whether right options can be told by their looks."""
+    kept = counts.topics.total()
     return {
-        "responses": len(found.records) + len(found.rejects),
-        "kept": len(found.records),
-        "rejected": dict(sorted(Counter(reject.reason for reject in found.rejects).items())),
-        "repaired": dict(sorted(Counter(name for record in found.records for name in record.repairs).items())),
-        "topics": dict(sorted(Counter(record.topic for record in found.records).items())),
+        "responses": kept + counts.rejected.total(),
+        "kept": kept,
+        "rejected": dict(sorted(counts.rejected.items())),
+        "repaired": dict(sorted(counts.repaired.items())),
+        **figures(counts.looks),
+        "topics": dict(sorted(counts.topics.items())),
     }
 
 
-def responses_of(folder: Path, slugs: Iterable[str]) -> Iterator[Response]:
-    """Yield the responses of each topic; Fault for a missing file or a row of another topic."""
-    for slug in slugs:
-        path = folder / f"{slug}.jsonl"
-        for number, response in enumerate(read(path, Response), 1):
-            if response.topic != slug:
-                raise Fault(
-                    f"{path}:{number}: topic '{response.topic}' in the file of '{slug}'; put the row in its own"
-                )
-            yield response
+def _of_topic(chunk: Chunk) -> Iterator[Response]:
+    slug = Path(chunk.path).stem
+    for number, response in enumerate(chunk.rows(Response), chunk.line):
+        if response.topic != slug:
+            raise Fault(
+                f"{chunk.path}:{number}: topic '{response.topic}' in the file of '{slug}'; put the row in its own"
+            )
+        yield response
 
 
 def _reject(response: Response, reason: str, detail: str) -> Reject:
@@ -114,13 +158,20 @@ def _reject(response: Response, reason: str, detail: str) -> Reject:
 def main(responses_dir: Path, out: Path, rejects: Path, metrics_file: Path) -> None:
     """Parse, mend and check the replies of the configured topics."""
     params = load("validate", ValidateParams)
-    found = validate(responses_of(responses_dir, topics()), params)
-    write(out, found.records)
-    write(rejects, found.rejects)
-    numbers = metrics(found)
+    pieces = (chunk for slug in topics() for chunk in chunks(responses_dir / f"{slug}.jsonl"))
+    counts = Tally(Counter(), Counter(), Counter(), Counter())
+    with ExitStack() as files:
+        kept, dropped = (files.enter_context(whole(path)) for path in (out, rejects))
+        for found in spread(partial(part, params), pieces):
+            kept.write(found.records)
+            dropped.write(found.rejects)
+            counts.add(found.tally)
+    numbers = metrics(counts)
     write_json(metrics_file, numbers)
     click.echo(f"validate: {numbers['kept']:,} of {numbers['responses']:,} kept")
 
 
 if __name__ == "__main__":
-    main()
+    from curate.validate import main as run  # workers find its functions under the module's own name
+
+    run()

@@ -17,6 +17,7 @@ main = Commands(
         "plan": ("datagen.plan", "say what a run would ask for, and what the store already holds"),
         "status": ("datagen.status", "count what the store holds, also while a run fills it"),
         "regen": ("datagen.regen", "ask anew for one topic, then rebuild what depends on it"),
+        "again": ("datagen.again", "ask again for what curation dropped, by the work list of `curate worklist`"),
         "show": ("datagen.show", "show the request behind a row, every attempt and every reply"),
         "teacher": ("datagen.teacher.serve", "serve the embedded teacher on a port, with faults on purpose"),
     },

@@ -97,7 +97,7 @@ def read(path: Path, count: int | None) -> list[Record]:
 
 
 def sound(records: list[Record], path: Path) -> list[Record]:
-    """Return the records; Fault for one whose item no strict parse reads back, such as one without a chain."""
+    """Return the records; Fault for one whose item no strict parse reads back."""
     for record in records:
         found = chain.parse(chain.write(record))
         if isinstance(found, Malformed):

@@ -1,7 +1,11 @@
-"""The grid: topic × difficulty × type × sample, as a lazy stream of requests in that order."""
+"""The grid: topic × difficulty × type × sample, as a lazy stream of requests in that order.
+
+A request has the round of its topic. One that datagen/again.jsonl lists, because curation dropped its reply, has the
+round after that reply's, if that is later: another key and another seed, and the reply that was dropped stays paid for.
+"""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -11,15 +15,20 @@ from msgspec import Struct
 from datagen import prompts, settings
 from datagen.settings import EMBEDDED, Teacher
 from datagen.teacher.sheets import FACTS
-from schemas import chain
+from schemas import chain, rows
 from schemas.faults import Fault
 from schemas.params import Count, Params, Share, Topic, Wording, load, nearest, topics
-from schemas.record import Message
+from schemas.record import Again, Message
 
 # What a question of the embedded teacher depends on, and what it says about one depends on beside that.
 TEACHER = ("answer.py", "chains.py", "compose.py", "forms.py", "frames.py", "reasons.py", "replies.py", "sheets.py")
 TEACHER_ABOUT = ("contrast.py", "improve.py", "review.py", "translate.py", "vary.py")
+AGAIN = Path("datagen/again.jsonl")  # under git; `datagen again` writes it
 SAMPLES = 2**20  # a seed is round * SAMPLES + sample; the embedded teacher counts in the same way
+
+
+Dropped = Mapping[tuple[str, str, str], Mapping[int, int]]
+"""By topic, difficulty and type, then by sample: the round whose reply curation dropped."""
 
 
 class Generate(Params, frozen=True):
@@ -79,7 +88,12 @@ class Request(Struct, frozen=True, omit_defaults=True):
 
 
 def requests(
-    chosen: dict[str, Topic], axes: Axes, params: Generate, teacher: Teacher, answers: Callable[[str], str]
+    chosen: dict[str, Topic],
+    axes: Axes,
+    params: Generate,
+    teacher: Teacher,
+    answers: Callable[[str], str],
+    dropped: Dropped,
 ) -> Iterator[Request]:
     """Yield the requests of the chosen topics in grid order; `answers` names what replies for a topic."""
     full = params.chain == "full"
@@ -89,15 +103,39 @@ def requests(
         for difficulty in axes.difficulties.items():
             for type_ in axes.types.items():
                 messages = prompts.write(topic, difficulty, type_, full=full)
+                again = dropped.get((slug, difficulty[0], type_[0]), {})
                 for sample in range(wanted.samples):
+                    round_ = max(wanted.round, again.get(sample, -1) + 1)
                     body = Body(
                         model=teacher.model,
                         messages=messages,
                         temperature=teacher.temperature,
                         max_tokens=teacher.max_tokens,
-                        seed=wanted.round * SAMPLES + sample,
+                        seed=round_ * SAMPLES + sample,
                     )
-                    yield Request(slug, difficulty[0], type_[0], sample, wanted.round, endpoint_, body)
+                    yield Request(slug, difficulty[0], type_[0], sample, round_, endpoint_, body)
+
+
+def listed(path: Path = AGAIN) -> list[Again]:
+    """Return the replies that curation dropped and that are to be asked for again, none if there is no such file.
+
+    Fault `PATH:LINE: what is wrong`, also for a request that is there twice.
+    """
+    found: dict[tuple[str, str, str, int], Again] = {}
+    for number, row in enumerate(rows.read(path, Again) if path.exists() else (), 1):
+        place = (row.topic, row.difficulty, row.type, row.sample)
+        if found.setdefault(place, row) is not row:
+            cell = " / ".join(place[:3])
+            raise Fault(f"{path}:{number}: sample {row.sample} of {cell} is there twice; keep the later round")
+    return list(found.values())
+
+
+def rounds(dropped: Iterable[Again]) -> Dropped:
+    """Return the rounds of dropped replies by their place in the grid."""
+    found: dict[tuple[str, str, str], dict[int, int]] = {}
+    for row in dropped:
+        found.setdefault((row.topic, row.difficulty, row.type), {})[row.sample] = row.round
+    return found
 
 
 def endpoint(teacher: Teacher, kind: str = "write", facts: Path = FACTS) -> Callable[[str], str]:
@@ -130,10 +168,20 @@ class Grid(Struct, frozen=True):
     params: Generate
     teacher: Teacher
     answers: Callable[[str], str]
+    dropped: Dropped
+    """What is asked again; a place that is no longer in the grid is passed over."""
 
     def requests(self) -> Iterator[Request]:
         """Yield every request, in grid order."""
-        return requests(self.topics, self.axes, self.params, self.teacher, self.answers)
+        return requests(self.topics, self.axes, self.params, self.teacher, self.answers, self.dropped)
+
+    def round(self, row: Again) -> int | None:
+        """Return the round in which the request of a row is asked, None if the grid has no such request."""
+        topic = self.topics.get(row.topic)
+        known = row.difficulty in self.axes.difficulties and row.type in self.axes.types
+        if topic is None or not known or row.sample >= topic.samples:
+            return None
+        return max(topic.round, self.dropped.get((row.topic, row.difficulty, row.type), {}).get(row.sample, -1) + 1)
 
     def sizes(self) -> dict[str, int]:
         """The number of requests of each topic."""
@@ -141,13 +189,16 @@ class Grid(Struct, frozen=True):
 
 
 def read(only: Iterable[str] = (), path: Path | str = "params.yaml") -> Grid:
-    """Return the grid of params.yaml, or of the named topics alone; Fault that gives the nearest for an unknown one."""
+    """Return the grid of params.yaml, and of AGAIN beside it, or of the named topics alone.
+
+    Fault for an unknown topic, which gives the nearest.
+    """
     known = topics(path)
     chosen = {name: known.get(name) or _unknown(name, known, path) for name in only} or known
     axes = Axes(load("difficulties", dict[str, Wording], path), load("types", dict[str, Wording], path))
     params = load("generate", Generate, path)
     asked = settings.teacher(params.teacher, path)
-    return Grid(chosen, axes, params, asked, endpoint(asked))
+    return Grid(chosen, axes, params, asked, endpoint(asked), rounds(listed(Path(path).parent / AGAIN)))
 
 
 def _unknown(name: str, known: Iterable[str], path: Path | str) -> NoReturn:

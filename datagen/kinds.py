@@ -4,6 +4,7 @@ A reply must have the shape that was asked for, as it came or mended, and must d
 for; the item is read back from the request's own first user message. The reason codes are those of schemas/chain.py and
 
     cut_short             the reply reached max_tokens
+    part_missing          a think or reflection that was left out; only a user's own question may lack them
     options_not_distinct  two options read the same
     answer_changed        another letter, or the text of another option at the same letter
     answer_not_changed    a wrong chain that comes to the right answer
@@ -16,7 +17,7 @@ for; the item is read back from the request's own first user message. The reason
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from msgspec import Struct
@@ -72,8 +73,20 @@ def shaped(form: Form[T]) -> Judge:
     return judge
 
 
+def whole(request: Request, reply: Reply) -> Verdict:
+    """Judge an item written from nothing: its chain must have every part that is asked for."""
+    found = _read(ITEM, reply)
+    if isinstance(found, Malformed):
+        return found
+    item, repairs = found
+    return _lacks(item, ("think", "reflection")) or repairs
+
+
 def made_from_original(*checks: Check) -> Judge:
-    """Return the judge of an item made from the one in the request; the first check that finds something says what."""
+    """Return the judge of an item made from the one in the request; the first check that finds something says what.
+
+    The parts of the chain are checked first, for every kind.
+    """
 
     def judge(request: Request, reply: Reply) -> Verdict:
         found = _read(ITEM, reply)
@@ -81,9 +94,14 @@ def made_from_original(*checks: Check) -> Judge:
             return found
         item, repairs = found
         before = original(request)
-        return next((fault for check in checks if (fault := check(request, before, item))), repairs)
+        return next((fault for check in (parts_are_kept, *checks) if (fault := check(request, before, item))), repairs)
 
     return judge
+
+
+def parts_are_kept(request: Request, before: Item, item: Item) -> Malformed | None:
+    """The chain has the parts that the original's has."""
+    return _lacks(item, [part for part in ("think", "reflection") if getattr(before, part)])
 
 
 def options_are_distinct(request: Request, before: Item, item: Item) -> Malformed | None:
@@ -170,6 +188,11 @@ def _read(form: Form[T], reply: Reply) -> tuple[T, tuple[str, ...]] | Malformed:
     return found
 
 
+def _lacks(item: Item, parts: Iterable[str]) -> Malformed | None:
+    lacking = " and ".join(f"<{part}>" for part in parts if not getattr(item, part))
+    return Malformed("part_missing", f"without {lacking}; write every part of the chain") if lacking else None
+
+
 def _first(request: Request) -> str:
     return next(message.content for message in request.body.messages if message.role == "user")
 
@@ -191,7 +214,7 @@ _CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]+")
 
 KINDS: dict[str, Kind] = {
-    "write": Kind("item", shaped(ITEM)),
+    "write": Kind("item", whole),
     "verify": Kind("answer", shaped(ANSWER)),
     "judge": Kind("judgement", shaped(JUDGEMENT)),
     "improve": Kind("item", made_from_original(options_are_distinct, answer_is_kept, something_is_improved)),

@@ -21,16 +21,11 @@ import contextlib
 import hashlib
 import os
 import platform
-import secrets
-import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -40,23 +35,18 @@ from datagen import client
 from datagen.client import Ask, Failure, Reply
 from datagen.grid import Request
 from datagen.settings import EMBEDDED, Teacher
+from schemas.cluster import cluster, said
 from schemas.faults import Fault
 
 DEATHS = 3  # of a worker and those in its place, on end and with nothing brought back: the next would die as well
 SILENCE = 30.0  # seconds beyond a call's deadline until its worker counts as dead; Ray notices a lost node in as many
-REACHED = 5.0  # seconds for a connection to the cluster
 PLACED = 20.0  # seconds after which it is said that the cluster has no room for all workers
 BLIND = 5  # connections of a worker that fail before its first reply, while others have replies: it is to blame
 REPLACED = 30.0  # seconds that a call waits for a worker if all are dead, before it gives up its place
-MEMORY = 100 * 2**20  # bytes for the objects of a Ray of our own; a batch of calls takes one or two
+MEMORY = 100 * 2**20  # bytes for what is under way on a Ray of our own; a batch of calls takes one or two
 ALIKE = "every node needs the same, with its extra `ray`"
 CONNECTIONS = ("unreached", "network")  # kinds of failure
 CODE = (".py", ".j2", ".yaml", ".xsd")
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to Ray's makers
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what Ray has to say does not go to stdout; a dead worker is reported here
-}
-
 Outcome = Reply | Failure
 
 
@@ -268,7 +258,7 @@ class Team:
                     return
                 if deaths == DEATHS:
                     self._give_up(
-                        f"a worker died {DEATHS} times before it brought anything back: {_said(error)}; {ALIKE}"
+                        f"a worker died {DEATHS} times before it brought anything back: {said(error)}; {ALIKE}"
                     )
                 elif shard:
                     lost = len(shard.out)
@@ -310,7 +300,7 @@ async def connect(workers: int, address: str | None, teacher: Teacher, concurren
     """
     environment = carried(teacher)
     begin = (msgspec.msgpack.encode(teacher), concurrency, environment, sources())
-    with cluster(address, workers, hidden=environment):
+    with cluster(address, workers, memory=MEMORY, hidden=environment):
         import ray
 
         start = ray.remote(Worker).options(num_cpus=1, scheduling_strategy="SPREAD").remote
@@ -320,51 +310,6 @@ async def connect(workers: int, address: str | None, teacher: Teacher, concurren
             yield team.ask
         finally:
             await team.close()
-
-
-@contextmanager
-def cluster(address: str | None, cpus: int, hidden: Mapping[str, str]) -> Iterator[None]:
-    """Be part of a Ray cluster; without an address, of one on this machine, which is gone afterwards.
-
-    That one does not find the `hidden` variables in its environment, keeps its files in a folder of its own, and lets
-    in nobody else.
-    """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    if address is None and "RAY_AUTH_MODE" not in os.environ:
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-    try:
-        import ray
-    except ImportError:
-        raise Fault("--workers needs Ray: pip install 'question-bank[ray]'") from None
-    from ray.exceptions import RayError
-
-    with ExitStack() as stack:
-        own: dict[str, object] = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": MEMORY}
-        if address is None:
-            own["_temp_dir"] = stack.enter_context(TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
-        on_term = signal.getsignal(signal.SIGTERM)
-        for name in hidden:
-            os.environ.pop(name, None)
-        try:
-            _reach(address)
-            ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else own))
-        except (RayError, RuntimeError, ValueError, OSError) as error:
-            hint = "; the address, Ray's version and RAY_AUTH_TOKEN must be those of the cluster" if address else ""
-            raise Fault(f"Ray at {address or 'this machine'}: {_said(error)}{hint}") from None
-        finally:
-            os.environ.update(hidden)
-            signal.signal(signal.SIGTERM, on_term)  # Ray's would end the run without draining it
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
-
-def _reach(address: str | None) -> None:
-    """OSError if nobody listens at an address that is a host and a port: Ray would try for minutes, and not quietly."""
-    if address and (at := urlsplit(address if "//" in address else f"//{address}")).port:
-        socket.create_connection((at.hostname, at.port), REACHED).close()
 
 
 def carried(teacher: Teacher) -> dict[str, str]:
@@ -384,9 +329,3 @@ def sources() -> str:
         if path.suffix in CODE:
             hashed.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return hashed.hexdigest()
-
-
-def _said(error: Exception) -> str:
-    """Return the line of an error of Ray's that says most: the last of a traceback, the first of anything else."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1] if "  File " in str(error) else lines[0]

@@ -2,15 +2,25 @@
 
 Strict: no DTD, no entities, no network, no namespaces, `chain.xsd` obeyed to the letter. lxml's `recover` is never
 used: it accepts broken replies with silently wrong text. What a strict parse refuses, `repair` may mend, and says what
-it mended. A plain reply is read by a pattern, twenty times faster; a test holds the pattern and the XSD together.
+it mended. A plain reply is read by a pattern, several times faster; a test holds the pattern and the XSD together.
+
+Why a reply is refused, a closed list of codes:
+
+    empty              nothing but white space
+    too_large          more than MAX_BYTES
+    doctype            a DTD or an entity declaration, anywhere
+    not_xml            not well-formed; a NUL, a control character and half a surrogate pair are in no XML
+    wrong_shape        not what `chain.xsd` says, a blank text, a namespace, a comment or instruction inside a text
+    steps_misnumbered  a step with a number that is not its place
+    several_documents  of `repair`: the root element begins more than once, and which one counts would be a guess
 """
 
 import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Generic, TypeVar
-from xml.sax.saxutils import escape
 
 from lxml import etree
 from msgspec import Struct
@@ -18,10 +28,13 @@ from msgspec import Struct
 from schemas.record import LETTERS, Answer, Item, Judgement, Letter, Row
 
 MAX_BYTES = 65_536
+MAX_DETAIL = 300  # characters of what the XML parser says; it quotes a wrong text in full
 PARTS = ("think", "reasoning", "reflection", "adjustment", "output")
 MARKS = ("rigor", "difficulty", "innovation", "clarity", "educational_value")
 
 T = TypeVar("T", bound=Row)
+Texts = Mapping[str, list[str]]
+"""Element to what stands in it, stripped, in the order of the document; one that is absent has nothing."""
 
 
 class Malformed(Struct, frozen=True):
@@ -46,20 +59,23 @@ class Form(Shape, Generic[T], frozen=True):
 
     plain: Callable[[str], T | None]
     """Of a reply without references, comments and other rarities; None leaves it to the XML parser."""
-    tree: Callable[["etree._Element"], T]
+    tree: Callable[[Texts], T]
     """Of one that the schema has passed."""
-    words: Callable[[T], tuple[str, ...]]
-    """The texts that must say something."""
 
 
 def parse(text: str) -> Item | Malformed:
-    """Return the item a reply holds, white space around each text stripped; Malformed if it is not exactly one."""
+    """Return the item a reply holds; Malformed if it is not exactly one.
+
+    White space around each text is stripped, and a line ends as XML has it, with a line feed alone.
+    """
     return parse_as(ITEM, text)
 
 
 def parse_as(form: Form[T], text: str) -> T | Malformed:
     """Return what a reply of this form holds, in the same way."""
     text = text.strip()
+    if len(text) <= MAX_BYTES // 4 and (found := form.plain(text)):
+        return found
     if not text:
         return Malformed("empty", "the reply is empty")
     try:
@@ -70,128 +86,195 @@ def parse_as(form: Form[T], text: str) -> T | Malformed:
         return Malformed("too_large", f"{len(data)} bytes, at most {MAX_BYTES}")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         return Malformed("doctype", "a DTD or entity declaration is not allowed")
-    found = form.plain(text) or _any(form, data)
-    if not isinstance(found, Malformed) and not all(form.words(found)):
-        return Malformed("wrong_shape", "a text holds nothing but white space")
-    return found
+    return _any(form, data)
 
 
 def _plain_item(text: str) -> Item | None:
     found = PLAIN.fullmatch(text)
-    if not found or "]]>" in text or (found["adjustment"] is not None and not found["adjustment"].strip()):
+    if not found or "]]>" in text:
         return None
-    return Item(
-        question=found["question"].strip(),
-        options=(found["A"].strip(), found["B"].strip(), found["C"].strip(), found["D"].strip()),
-        think=found["think"].strip(),
-        steps=tuple(step.strip() for step in STEP.findall(found["steps"])),
-        reflection=found["reflection"].strip(),
-        adjustment=None if found["adjustment"] is None else found["adjustment"].strip(),
-        answer=found["output"],  # type: ignore[arg-type]  # the pattern allows A to D only
+    read = _reading(text)
+    question, a, b, c, d, think, steps, reflection, adjustment, answer = found.groups()
+    parts = [part and read(part) for part in (think, reflection, adjustment)]
+    item = Item(
+        question=read(question),
+        options=(read(a), read(b), read(c), read(d)),
+        think=parts[0] or "",
+        steps=_plain_steps(steps, read),
+        reflection=parts[1] or "",
+        adjustment=parts[2],
+        answer=answer,  # type: ignore[arg-type]  # the pattern allows A to D only
     )
+    return item if item.question and all(item.options) and item.steps and "" not in parts else None
 
 
 def _plain_answer(text: str) -> Answer | None:
     found = PLAIN_ANSWER.fullmatch(text)
     if not found or "]]>" in text:
         return None
-    steps = tuple(step.strip() for step in STEP.findall(found["steps"]))
-    return Answer(steps=steps, answer=found["output"])  # type: ignore[arg-type]  # the pattern allows A to D only
+    steps = _plain_steps(found[1], _reading(text))
+    return Answer(steps=steps, answer=found[2]) if steps else None  # type: ignore[arg-type]  # as above
 
 
 def _plain_judgement(text: str) -> Judgement | None:
     found = PLAIN_JUDGEMENT.fullmatch(text)
     if not found or "]]>" in text:
         return None
-    return Judgement(**{mark: int(found[mark]) for mark in MARKS}, feedback=found["feedback"].strip())
+    *marks, feedback = found.groups()
+    feedback = _reading(text)(feedback)
+    return Judgement(**dict(zip(MARKS, map(int, marks), strict=True)), feedback=feedback) if feedback else None
+
+
+def _plain_steps(text: str, read: Callable[[str], str]) -> tuple[str, ...]:
+    """Return the steps, none if one is blank or has a number that is not its place."""
+    steps: list[str] = []
+    for place, (number, words) in enumerate(STEP.findall(text), 1):
+        step = read(words)
+        if not step or (number and number != str(place)):
+            return ()
+        steps.append(step)
+    return tuple(steps)
+
+
+def _reading(text: str) -> Callable[[str], str]:
+    """Return what reads a text out of a document."""
+    return _unescape if "&" in text else str.strip
+
+
+def _unescape(text: str) -> str:
+    for reference, character in ESCAPES:
+        text = text.replace(reference, character)
+    return text.strip()
 
 
 def _any(form: Form[T], data: bytes) -> T | Malformed:
     try:
         root = etree.fromstring(data, _parser())
     except etree.XMLSyntaxError as error:
-        return Malformed("not_xml", str(error))
-    if any(element.nsmap for element in root.iter()):
+        return Malformed("not_xml", str(error)[:MAX_DETAIL])
+    fault = _shape_fault(form, root, data)
+    if fault:
+        return fault
+    texts = defaultdict[str, list[str]](list)
+    for element in root.iter(*form.texts):
+        text = (element.text or "").strip()
+        if not text:
+            return Malformed("wrong_shape", f"<{element.tag}> holds nothing but white space")
+        texts[element.tag].append(text)
+        if element.tag == "step" and (number := element.get("n")) is not None:
+            place = str(len(texts["step"]))
+            if number.strip().lstrip("+0") != place:
+                return Malformed("steps_misnumbered", f"step {place} is numbered {number[:MAX_DETAIL]}")
+    return form.tree(texts)
+
+
+def _shape_fault(form: Form[T], root: "etree._Element", data: bytes) -> Malformed | None:
+    if b"xmlns" in data and any(element.nsmap for element in root.iter()):
         # xsi:schemaLocation, which a schema cannot refuse, names files and addresses to be read.
         return Malformed("wrong_shape", "a namespace is not allowed")
     if root.tag != form.root:
-        return Malformed("wrong_shape", f"the document is <{root.tag}>, not <{form.root}>")
+        return Malformed("wrong_shape", f"the document is <{root.tag[:MAX_DETAIL]}>, not <{form.root}>")
+    if b"<!--" in data or b"<?" in data:
+        # XML would drop them without a trace: <?php … ?> from a question about PHP, <!-- … --> from one about HTML.
+        for node in root.iter(etree.Comment, etree.ProcessingInstruction):
+            parent = node.getparent()
+            if parent is not None and parent.tag not in form.containers:
+                return Malformed("wrong_shape", f"a comment or processing instruction inside <{parent.tag}>")
     schema = _schema()
     if not schema.validate(root):
         first = schema.error_log[0]
-        return Malformed("wrong_shape", f"line {first.line}: {first.message}")
-    return form.tree(root)
+        return Malformed("wrong_shape", f"line {first.line}: {first.message}"[:MAX_DETAIL])
+    return None
 
 
-def _item(root: "etree._Element") -> Item:
+def _item(texts: Texts) -> Item:
     return Item(
-        question=_text(root, "question"),
-        options=tuple(_text(root, f"options/{letter}") for letter in LETTERS),  # type: ignore[arg-type]
-        think=_text(root, "think"),
-        steps=_steps(root),
-        reflection=_text(root, "reflection"),
-        adjustment=_text(root, "adjustment") or None,
-        answer=_text(root, "output"),  # type: ignore[arg-type]  # the schema allows A to D only
+        question=texts["question"][0],
+        options=tuple(texts[letter][0] for letter in LETTERS),  # type: ignore[arg-type]
+        think="".join(texts["think"]),
+        steps=tuple(texts["step"]),
+        reflection="".join(texts["reflection"]),
+        adjustment=texts["adjustment"][0] if texts["adjustment"] else None,
+        answer=texts["output"][0],  # type: ignore[arg-type]  # the schema allows A to D only
     )
 
 
-def _answer(root: "etree._Element") -> Answer:
-    return Answer(steps=_steps(root), answer=_text(root, "output"))  # type: ignore[arg-type]  # as above
+def _answer(texts: Texts) -> Answer:
+    return Answer(steps=tuple(texts["step"]), answer=texts["output"][0])  # type: ignore[arg-type]  # as above
 
 
-def _judgement(root: "etree._Element") -> Judgement:
-    return Judgement(**{mark: int(_text(root, mark)) for mark in MARKS}, feedback=_text(root, "feedback"))
-
-
-def _item_words(item: Item) -> tuple[str, ...]:
-    return (item.question, *item.options, item.think, *item.steps, item.reflection)
+def _judgement(texts: Texts) -> Judgement:
+    return Judgement(**{mark: int(texts[mark][0]) for mark in MARKS}, feedback=texts["feedback"][0])
 
 
 def render(item: Item, parts: tuple[str, ...] = PARTS) -> str:
-    """Return the chain alone, as a solver is to write it: the chosen parts in schema order, a line each."""
+    """Return the chain alone, as a solver is to write it: the chosen parts in schema order, a line each.
+
+    A part that the item lacks is left out.
+    """
     made = {
-        "think": f"<think>{escape(item.think)}</think>",
-        "reasoning": "<reasoning>" + "".join(f"<step>{escape(step)}</step>" for step in item.steps) + "</reasoning>",
-        "reflection": f"<reflection>{escape(item.reflection)}</reflection>",
-        "adjustment": f"<adjustment>{escape(item.adjustment)}</adjustment>" if item.adjustment else "",
+        "think": _part("think", item.think),
+        "reasoning": "<reasoning>" + "".join(f"<step>{_escape(step)}</step>" for step in item.steps) + "</reasoning>",
+        "reflection": _part("reflection", item.reflection),
+        "adjustment": _part("adjustment", item.adjustment),
         "output": f"<output>{item.answer}</output>",
     }
     return "\n".join(made[part] for part in PARTS if part in parts and made[part])
 
 
 def write(item: Item) -> str:
-    """Return the whole item as a teacher writes it; `parse` reads it back to an equal item."""
-    options = "".join(f"<{a}>{escape(text)}</{a}>" for a, text in zip(LETTERS, item.options, strict=True))
-    steps = "".join(f'<step n="{n}">{escape(step)}</step>' for n, step in enumerate(item.steps, 1))
-    adjustment = f"<adjustment>{escape(item.adjustment)}</adjustment>\n" if item.adjustment else ""
-    return (
-        f"<item>\n<question>{escape(item.question)}</question>\n<options>{options}</options>\n"
-        f"<think>{escape(item.think)}</think>\n<reasoning>{steps}</reasoning>\n"
-        f"<reflection>{escape(item.reflection)}</reflection>\n{adjustment}<output>{item.answer}</output>\n</item>"
+    """Return the whole item as a teacher writes it, without the parts that it lacks.
+
+    `parse` reads it back to an equal item if each text is stripped and of characters that XML has.
+    """
+    options = "".join(f"<{a}>{_escape(text)}</{a}>" for a, text in zip(LETTERS, item.options, strict=True))
+    steps = "".join(f'<step n="{n}">{_escape(step)}</step>' for n, step in enumerate(item.steps, 1))
+    lines = (
+        "<item>",
+        f"<question>{_escape(item.question)}</question>",
+        f"<options>{options}</options>",
+        _part("think", item.think),
+        f"<reasoning>{steps}</reasoning>",
+        _part("reflection", item.reflection),
+        _part("adjustment", item.adjustment),
+        f"<output>{item.answer}</output>",
+        "</item>",
     )
+    return "\n".join(filter(None, lines))
 
 
-# What XML allows in a text, less what it would change or read as markup: `<`, `&` and the carriage return.
-_TEXT = r"[^<&\r\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*"
-_SPACE = r"[ \t\n]*"
-_STEP = rf'<step(?: n="[1-9][0-9]{{0,8}}")?>({_TEXT})</step>'
+def _part(name: str, text: str | None) -> str:
+    return f"<{name}>{_escape(text)}</{name}>" if text else ""
+
+
+def _escape(text: str) -> str:
+    # A carriage return as it is would be read as a line feed.
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\r", "&#13;")
+
+
+ESCAPES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'"), ("&amp;", "&"))
+"""The references that every XML has, in the order in which they are undone."""
+# What XML allows in a text, less what it would change or read as markup: `<`, other references, the carriage return.
+_PLAIN = r"[^<&\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]*+"
+_TEXT = rf"{_PLAIN}(?:&(?:lt|gt|quot|apos|amp);{_PLAIN})*"
+_SPACE = r"[ \t\n]*+"
+_STEP = r'<step(?: n="{}")?>{}</step>'
+_NUMBER = "[1-9][0-9]{0,8}"
 
 
 def _element(name: str) -> str:
-    return rf"<{name}>(?P<{name}>{_TEXT})</{name}>{_SPACE}"
+    return rf"<{name}>({_TEXT})</{name}>{_SPACE}"
 
 
 def _token(name: str, text: str) -> str:
-    return rf"<{name}>{_SPACE}(?P<{name}>{text}){_SPACE}</{name}>{_SPACE}"
+    return rf"<{name}>{_SPACE}({text}){_SPACE}</{name}>{_SPACE}"
 
 
-STEP = re.compile(_STEP)
-_REASONING = (
-    rf"<reasoning>{_SPACE}(?P<steps>(?:{_STEP.replace('(' + _TEXT, '(?:' + _TEXT)}{_SPACE})+)</reasoning>{_SPACE}"
-)
+STEP = re.compile(_STEP.format(f"({_NUMBER})", f"({_TEXT})"))
+_REASONING = rf"<reasoning>{_SPACE}((?:{_STEP.format(_NUMBER, _TEXT)}{_SPACE})+)</reasoning>{_SPACE}"
 PLAIN = re.compile(
     rf"<item>{_SPACE}{_element('question')}<options>{_SPACE}{''.join(map(_element, LETTERS))}</options>{_SPACE}"
-    rf"{_element('think')}{_REASONING}{_element('reflection')}(?:{_element('adjustment')})?"
+    rf"(?:{_element('think')})?{_REASONING}(?:{_element('reflection')})?(?:{_element('adjustment')})?"
     rf"{_token('output', '[ABCD]')}</item>"
 )
 PLAIN_ANSWER = re.compile(rf"<answer>{_SPACE}{_REASONING}{_token('output', '[ABCD]')}</answer>")
@@ -207,26 +290,10 @@ def output(text: str) -> Letter | None:
     return LETTERS["ABCDＡＢＣＤ".index(found[-1]) % 4] if found else None
 
 
-def _steps(root: "etree._Element") -> tuple[str, ...]:
-    return tuple("".join(step.itertext()).strip() for step in root.iterfind("reasoning/step"))
-
-
-def _text(root: "etree._Element", path: str) -> str:
-    node = root.find(path)
-    return "" if node is None else "".join(node.itertext()).strip()
-
-
 def _parser() -> etree.XMLParser:
     # A parser keeps state; one per call is safe in threads. The encoding is given because the text was decoded long
     # ago: a reply that declares GB2312 would be read as such.
-    return etree.XMLParser(
-        encoding="utf-8",
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
+    return etree.XMLParser(encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False)
 
 
 @cache
@@ -240,7 +307,6 @@ ITEM: Form[Item] = Form(
     texts=("question", *LETTERS, "think", "step", "reflection", "adjustment", "output"),
     plain=_plain_item,
     tree=_item,
-    words=_item_words,
 )
 ANSWER: Form[Answer] = Form(
     root="answer",
@@ -248,7 +314,6 @@ ANSWER: Form[Answer] = Form(
     texts=("step", "output"),
     plain=_plain_answer,
     tree=_answer,
-    words=lambda answer: answer.steps,
 )
 JUDGEMENT: Form[Judgement] = Form(
     root="judgement",
@@ -256,5 +321,4 @@ JUDGEMENT: Form[Judgement] = Form(
     texts=(*MARKS, "feedback"),
     plain=_plain_judgement,
     tree=_judgement,
-    words=lambda judgement: (judgement.feedback,),
 )

@@ -17,6 +17,8 @@ Mark = Annotated[int, Meta(ge=1, le=5)]
 
 Variation = Literal["context_change", "parameter_change", "practical_application"]
 Flaw = Literal["wrong", "biased"]
+PairType = Literal["wrong_answer", "biased", "lower_judged", "student_error", "format"]
+Side = Literal["train", "rollout", "validation", "test"]
 Language = Literal["en", "zh_hant", "zh_hans"]
 How = Annotated[
     str,
@@ -27,8 +29,8 @@ How = Annotated[
 ]
 
 
-class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line of a JSONL file: frozen, closed, every field named."""
+class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """A line of a JSONL file: frozen, closed, every field named. None holds itself, so none need be collected."""
 
 
 class Response(Row, frozen=True):
@@ -185,10 +187,39 @@ class Pair(Row, frozen=True):
     """A preference pair in TRL's conversational form."""
 
     id: Text
+    type: PairType
+    """What is wrong with the rejected reply."""
     prompt: tuple[Message, ...]
     chosen: tuple[Message, ...]
     rejected: tuple[Message, ...]
     why: Text
+    """Where the rejected reply came from and how it falls short, for a person."""
+
+
+class Placed(Row, frozen=True):
+    """Where the split put a record."""
+
+    id: Text
+    cluster: Text
+    """The same for questions of one stem, which stay together."""
+    side: Side | None
+    """None for a record that was set aside, as a twin of a held-out question."""
+
+
+class Again(Row, frozen=True):
+    """A request whose reply curation dropped: to be asked once more."""
+
+    id: Text
+    """Of the response that was dropped."""
+    topic: Slug
+    difficulty: Slug
+    type: Slug
+    sample: Annotated[int, Meta(ge=0)]
+    round: Annotated[int, Meta(ge=0)]
+    """Of the dropped response; the next one asks again."""
+    reason: Text
+    """Why it was dropped: a code of the stage that did."""
+    detail: str
 
 
 class Prediction(Row, frozen=True):
@@ -209,6 +240,8 @@ SCHEMAS: dict[str, type[Row]] = {
     "example": Example,
     "prompt": Prompt,
     "preference": Pair,
+    "placed": Placed,
+    "again": Again,
     "prediction": Prediction,
     "verification": Verification,
     "judged": Judged,

@@ -32,20 +32,37 @@ def whole(path: Path | str) -> Iterator[BinaryIO]:
         raise
 
 
-def read(path: Path | str, row: type[R]) -> Iterator[R]:
-    """Yield the rows of a JSONL file; Fault `PATH:LINE: what is wrong` at the first bad one."""
-    decode = msgspec.json.Decoder(row).decode
+def opened(path: Path | str) -> BinaryIO:
+    """Return a file that an earlier stage wrote, open for reading; Fault if it cannot be."""
     try:
-        file = open(path, "rb")  # noqa: SIM115 - closed below, opened here so that a missing file has its own message
+        return open(path, "rb")
     except OSError as error:
         raise Fault(f"{path}: {error.strerror}; an earlier stage writes it, run `dvc repro`") from None
-    with file:
+
+
+def decoded(path: Path | str, first: int, lines: Iterable[bytes], row: type[R]) -> Iterator[R]:
+    """Yield lines, numbered from `first`, as rows; Fault `PATH:LINE: what is wrong` at the first bad one."""
+    decode = msgspec.json.Decoder(row).decode
+    for number, line in enumerate(lines, first):
+        try:
+            yield decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Fault(f"{path}:{number}: {_complaint(line, error)}") from None
+
+
+def read(path: Path | str, row: type[R]) -> Iterator[R]:
+    """Yield the rows of a JSONL file; Fault `PATH:LINE: what is wrong` at the first bad one."""
+    with opened(path) as file:
         # Binary lines end at b"\n" alone; str.splitlines would also cut at U+2028 inside a text.
-        for number, line in enumerate(file, 1):
-            try:
-                yield decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise Fault(f"{path}:{number}: {error}") from None
+        yield from decoded(path, 1, file, row)
+
+
+def _complaint(line: bytes, error: Exception) -> str:
+    try:
+        line.decode()
+    except UnicodeDecodeError as wrong:
+        return f"byte 0x{line[wrong.start]:02x} is not UTF-8; save the file as UTF-8"
+    return str(error) if line.strip() else "the line is empty; take it out"
 
 
 def write(path: Path | str, rows: Iterable[msgspec.Struct]) -> int:

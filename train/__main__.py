@@ -7,6 +7,7 @@ main = Commands(
     {
         "base": ("train.base", "make the tiny base model from scratch"),
         "sft": ("train.sft", "fine-tune on chats, with or without reasoning"),
+        "attempt": ("train.attempt", "answer the questions for reinforcement: its errors become pairs"),
         "grpo": ("train.grpo", "reinforce by named, weighted rewards"),
         "predict": ("train.predict", "answer the test questions"),
         "submission": ("train.submission", "check the answers and write submission.csv"),

@@ -7,8 +7,10 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -16,21 +18,26 @@ import msgspec
 from schemas import rows
 from schemas.chat import ask
 from schemas.params import ChatPrompt, Positive, load
-from schemas.record import Prediction
+from schemas.record import Message, Prediction
 from train import model as models
 from train import submission
 from train.answers import NONE, answer
 
 
-class PredictParams(models.Sampling, frozen=True):
-    """How one variant answers."""
+class AnswerParams(models.Sampling, frozen=True):
+    """How a model answers."""
 
-    prompt: str
-    """The key of the section `prompts` that the variant was trained with."""
     votes: Positive
     """Replies per question; the letter most of them give wins, the first of its replies stands for it."""
     dtype: str
     quantize: models.Quantize
+
+
+class PredictParams(AnswerParams, frozen=True):
+    """How one variant answers."""
+
+    prompt: str
+    """The key of the section `prompts` that the variant was trained with."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -66,24 +73,50 @@ def kept(path: Path) -> list[Reply]:
     return [msgspec.json.decode(line, type=Reply) for line in whole.splitlines()]
 
 
-@click.command(help=__doc__.partition("\n")[0])
-@click.argument("variant")
-@click.argument("model")
-@click.argument("test", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
-@click.argument("metrics", type=click.Path(path_type=Path))
-def main(variant: str, model: str, test: Path, out: Path, metrics: Path) -> None:
-    """Answer TEST with MODEL as the section predict.VARIANT says."""
-    params = load(f"predict.{variant}", PredictParams)
-    prompt = load(f"prompts.{params.prompt}", ChatPrompt)
-    asked = submission.questions(test)
-    place = models.workplace(f"predict@{variant}", (params, prompt, model), [test, Path(model)])
+class Answered(msgspec.Struct, frozen=True):
+    """What a model answered, and what it took."""
+
+    predictions: list[Prediction]
+    """One a question, in order."""
+    reused: int
+    """Replies of an interrupted run."""
+    load_seconds: float
+    seconds: float
+
+    def strategies(self) -> dict[str, int]:
+        """Return how often each rung of the ladder found the answer."""
+        return dict(sorted(Counter(made.strategy for made in self.predictions).items()))
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the figures that every metrics file about answers holds."""
+        strategies = self.strategies()
+        characters = sum(len(made.response) for made in self.predictions)
+        return {
+            "n": len(self.predictions),
+            "strategies": strategies,
+            "unanswered": strategies.get(NONE, 0),
+            "characters_mean": round(characters / max(1, len(self.predictions)), 1),
+            "reused": self.reused,
+            "load_seconds": round(self.load_seconds, 1),
+            "seconds": round(self.seconds, 1),
+            "memory": models.memory(),
+        }
+
+
+@contextmanager
+def answered(
+    stage: str, params: AnswerParams, model: str, ids: Sequence[str], chats: Sequence[Sequence[Message]]
+) -> Iterator[Answered]:
+    """Give the model's answers to the chats, going on where a run with the same params, chats and model was stopped.
+
+    Its replies are kept until the block ends well.
+    """
+    place = models.workplace(stage, (params, chats, model), [Path(model)])
     models.quiet(local=models.is_local(model))
     began = time.monotonic()
     source = models.Source(model=None, dtype=params.dtype, quantize=params.quantize, lora=None)  # type: ignore[arg-type]
     network, tokenizer = models.load(source, model, train=False)
     loaded = time.monotonic()
-    chats = [ask(prompt, question.question, question.options) for question in asked]
     file = place / "replies.jsonl"
     replies = kept(file)
     reused = len(replies)
@@ -97,25 +130,31 @@ def main(variant: str, model: str, test: Path, out: Path, metrics: Path) -> None
                 log.flush()
                 os.fsync(log.fileno())
                 replies += new
-    made = predictions([question.id for question in asked], {(r.vote, r.index): r for r in replies}.values())
-    rows.write(out, made)
-    seconds = time.monotonic() - loaded
-    strategies = dict(sorted(Counter(p.strategy for p in made).items()))
-    rows.write_json(
-        metrics,
-        {
-            "n": len(made),
-            "strategies": strategies,
-            "unanswered": strategies.get(NONE, 0),
-            "characters_mean": round(sum(len(p.response) for p in made) / max(1, len(made)), 1),
-            "reused": reused,
-            "load_seconds": round(loaded - began, 1),
-            "seconds": round(seconds, 1),
-            "memory": models.memory(),
-        },
-    )
+    made = predictions(ids, {(r.vote, r.index): r for r in replies}.values())
+    yield Answered(made, reused, loaded - began, time.monotonic() - loaded)
     shutil.rmtree(place)
-    click.echo(f"predict@{variant}: {len(made):,} answers in {seconds:.1f} s ({reused} kept), found by {strategies}")
+
+
+@click.command(help=__doc__.partition("\n")[0])
+@click.argument("variant")
+@click.argument("model")
+@click.argument("test", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("metrics", type=click.Path(path_type=Path))
+def main(variant: str, model: str, test: Path, out: Path, metrics: Path) -> None:
+    """Answer TEST with MODEL as the section predict.VARIANT says."""
+    params = load(f"predict.{variant}", PredictParams)
+    prompt = load(f"prompts.{params.prompt}", ChatPrompt)
+    asked = submission.questions(test)
+    chats = [ask(prompt, question.question, question.options) for question in asked]
+    ids = [question.id for question in asked]
+    with answered(f"predict@{variant}", params, model, ids, chats) as found:
+        rows.write(out, found.predictions)
+        rows.write_json(metrics, found.metrics())
+    click.echo(
+        f"predict@{variant}: {len(ids):,} answers in {found.seconds:.1f} s ({found.reused} kept), "
+        f"found by {found.strategies()}"
+    )
 
 
 if __name__ == "__main__":

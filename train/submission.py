@@ -30,7 +30,7 @@ class Question(msgspec.Struct, frozen=True):
 def table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Return the rows of a CSV file that has these columns; Fault for a missing file or column or a short row."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # read_text would unify line ends
     except OSError as error:
         raise Fault(f"{path}: {error.strerror}; an earlier stage writes it, run `dvc repro`") from None
     reader = csv.DictReader(io.StringIO(text, newline=""))
@@ -74,10 +74,10 @@ def _once(path: Path, ids: Iterable[str]) -> None:
         raise Fault(f"{path}: id {twice[0]!r} comes more than once")
 
 
-def write(path: Path, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+def write(path: Path, header: Sequence[str], lines: Iterable[Sequence[str]], quoting: int = csv.QUOTE_MINIMAL) -> None:
     """Write a CSV file with plain line ends."""
     with open(path, "w", encoding="utf-8", newline="") as file:
-        out = csv.writer(file, lineterminator="\n")
+        out = csv.writer(file, lineterminator="\n", quoting=quoting)  # type: ignore[arg-type]  # one of csv's numbers
         out.writerow(header)
         out.writerows(lines)
 
@@ -91,6 +91,7 @@ def submission(predictions: Iterable[Prediction], asked: Sequence[Question], out
         out / "detailed_results.csv",
         ["id", "question", "answer", "response", "strategy"],
         ([p.id, q.question, p.answer, p.response, p.strategy] for q, p in known),
+        csv.QUOTE_ALL,  # csv by itself leaves a lone carriage return unquoted, and a reader would end the line there
     )
     answers(out / "submission.csv", (question.id for question in asked))
     given = Counter(p.answer for _, p in known)

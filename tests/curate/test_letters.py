@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.letters import Unclear, chain_texts, concluded, find, letter_of, rewrite, speaks_of_others, with_chain
+from curate.letters import Unclear, chain_texts, conclude, find, letter_of, rewrite, speaks_of_others, with_chain
 from schemas.record import LETTERS
 from tests.curate.builders import a_record
 
@@ -36,6 +36,34 @@ TURN = dict(zip("ABCD", "BCDA", strict=True))
         ("Options A and C are wrong.", "Options B and D are wrong."),
         ("The answer is B.", "The answer is C."),
         ("the correct answer: (B)", "the correct answer: (C)"),
+        ("選項B正確", "選項C正確"),
+        ("B選項錯誤", "C選項錯誤"),
+        ("故選B。", "故選C。"),
+        ("故答案为Ｂ。", "故答案为Ｃ。"),
+        ("故答案为（ B ）。", "故答案为（ C ）。"),
+        ("选AB", "选BC"),
+        ("ABCD四项均需比较", "BCDA四项均需比较"),
+        ("A、B两项", "B、C两项"),
+        ("“A”项错误", "“B”项错误"),
+        ("排除A、C。", "排除B、D。"),
+        ("只有B符合题意", "只有C符合题意"),
+        ("A、C、D都早于2015年", "B、D、A都早于2015年"),
+        ("A对，B错。", "B对，C错。"),
+        ("答案不是A，", "答案不是B，"),
+        ("**B**正确", "**C**正确"),
+        ("答案是**B**。", "答案是**C**。"),
+        ("**A.** 2012年偏早", "**B.** 2012年偏早"),
+        ("B（2015年）", "C（2015年）"),
+        ("2015年 (B) was", "2015年 (C) was"),
+        ("于2015年通过（B）。", "于2015年通过（C）。"),
+        ("\\boxed{B}", "\\boxed{C}"),
+        ("A and B are wrong.", "B and C are wrong."),
+        ("Options A, C, and D are wrong", "Options B, D, and A are wrong"),
+        ("Option A's date is wrong.", "Option B's date is wrong."),
+        ("Therefore, B is correct.", "Therefore, C is correct."),
+        ("A can be ruled out.", "B can be ruled out."),
+        ("choose B because", "choose C because"),
+        ("The correct option is B.", "The correct option is C."),
     ],
 )
 def test_a_letter_that_names_an_option_is_led_along(text, turned):
@@ -64,6 +92,15 @@ def test_a_letter_that_names_an_option_is_led_along(text, turned):
         "e.g. charter",
         "the answer is a treaty",
         "维生素A和D",
+        "维生素（C）",
+        "vitamin C",
+        "B細胞",
+        "C919大型客机",
+        "CAFÉ与Düsseldorf",
+        "Ａ到Ｄ逐一比对",
+        "选C语言的人",
+        "A treaty was signed.",
+        "It failed. A similar rule holds: a country's law.",
     ],
 )
 def test_a_letter_in_a_name_stays(text):
@@ -75,7 +112,6 @@ def test_a_letter_in_a_name_stays(text):
     [
         "A国与B国签约",
         "Plan B",
-        "A treaty was signed.",
         "U.S.A.",
         "C++",
         "D-Day",
@@ -100,10 +136,89 @@ def test_a_letter_in_a_name_stays(text):
         "集合A与B的交集",
         "Team A/B",
         "选项B、C语言",
+        # a name, though it is judged or in brackets
+        "方案B都可行",
+        "方案B正确",
+        "命题A正确",
+        "说法B错误",
+        "Plan B is wrong",
+        "Hepatitis B is wrong",
+        "血型（A）",
+        "“A”级景区",
+        "得了“A”",
+        "附件（A）",
+        "第3条B项规定",
+        "P(A)=0.3",
+        "f(A)，",
+        "[A]=0.1",
+        "∠A=30°",
+        "线段AB与CD都平行",
+        "△ABC都",
+        "A∪B",
+        "A+B=C",
+        "甲A联赛",
+        "理由：(A) 历史；(B) 现实",
+        "John A. Smith",
+        # a word or a number goes on after what leads to a letter
+        "选项B2015年",
+        "选B2C模式",
+        "选项C919",
+        "选项C-17",
+        "optionB",
+        "选B级",
+        "答案是 A 国",
+        "答案是A.I.",
+        "答案是D.C.",
+        "The answer is A treaty.",
+        "The answer is C elegans",
+        "C. 50 people",
+        # an A that may be the option
+        "A took place in 1990",
+        "A violated it",
+        "A refers to it",
+        "A is a treaty",
+        # some options by their order
+        "选项A到C均不对",
+        "选项A-C",
+        "A到D依次为",
+        "四个选项依次为",
+        # by place, in lower case, by another name or in another script
+        "第二個選項正確",
+        "前兩項錯誤",
+        "最後一個",
+        "The second option is wrong",
+        "the former choice",
+        "选项1正确",
+        "选项一正确",
+        "Option 1 is right",
+        "選b",
+        "b项错误",
+        "(b) is correct",
+        "选В。",
+        "𝐁正确",
+        "🅱正确",
+        "选甲",
+        "甲项正确",
+        "甲、乙两项错误",
+        "乙正确",
+        "答案是②。",
     ],
 )
 def test_a_letter_or_place_that_may_name_an_option_is_unclear(text):
     assert isinstance(rewrite(text, TURN, OPTIONS, OPTIONS), Unclear)
+
+
+@pytest.mark.parametrize("text", ["答案是乙。", "选甲", "甲项"])
+def test_what_an_option_is_called_is_no_place(text):
+    assert find(text, ("甲", "乙", "丙", "丁")) == ()
+    assert isinstance(find(text), Unclear)
+
+
+@pytest.mark.parametrize(
+    ("text", "clear"), [("C. 5 people", True), ("C. 50 people", False), ("5（C）", True), ("15（C）", False)]
+)
+def test_an_options_text_beside_its_letter_is_no_part_of_a_longer_one(text, clear):
+    assert isinstance(find(text, ("1", "2", "5", "7")), Unclear) != clear
 
 
 def test_an_options_own_text_is_no_reference():
@@ -153,6 +268,24 @@ pieces = st.lists(
             "：",
             "a",
             "第",
+            "選項",
+            "條",
+            "方案",
+            "故",
+            "错误",
+            "均",
+            "、C",
+            "（B）",
+            "**",
+            "“",
+            "”",
+            " is correct",
+            " and ",
+            "A treaty was",
+            "C级战犯",
+            "轮融资",
+            "依次",
+            "甲",
         ]
     ),
     max_size=12,
@@ -176,6 +309,18 @@ def test_what_is_rewritten_can_be_led_back(text, order):
         }
 
 
+@given(pieces, st.permutations(LETTERS))
+def test_whether_a_letter_names_an_option_does_not_depend_on_which_it_is(text, order):
+    there = dict(zip(LETTERS, order, strict=True))
+    options = ("2015年", "联合国", "of", "以色列")
+    after = tuple(options[order.index(letter)] for letter in LETTERS)
+
+    changed = rewrite(text, there, options, after)
+
+    if not isinstance(changed, Unclear):
+        assert [r.at for r in find(changed, after)] == [r.at for r in find(text, options)]
+
+
 @given(pieces)
 def test_a_reference_is_a_capital_of_either_width(text):
     references = find(text)
@@ -185,39 +330,61 @@ def test_a_reference_is_a_capital_of_either_width(text):
 
 
 @pytest.mark.parametrize(
-    "option", ["以上都是", "以上皆非", "A和B", "All of the above", "None of these", "前两项都对", "选项A"]
+    "option",
+    [
+        "以上都是",
+        "以上皆非",
+        "以上都不對",
+        "以下均不是",
+        "A和B",
+        "All of the above",
+        "None of these",
+        "前两项都对",
+        "選項A",
+    ],
 )
 def test_an_option_that_depends_on_its_place_is_seen(option):
     assert speaks_of_others(option)
 
 
-@pytest.mark.parametrize("option", ["2015年", "联合国", "DNA", "维生素C", "The General Assembly", "《巴黎协定》"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "2015年",
+        "联合国",
+        "DNA",
+        "维生素C",
+        "The General Assembly",
+        "《巴黎协定》",
+        "三分之二以上",
+        "above 50%",
+        "A treaty of 1912",
+    ],
+)
 def test_an_ordinary_option_does_not_depend_on_its_place(option):
     assert not speaks_of_others(option)
 
 
 @pytest.mark.parametrize(
-    ("text", "letters"),
+    ("text", "led"),
     [
-        ("因此选B。", "B"),
-        ("故选 C，", "C"),
-        ("答案是（D）。", "D"),
-        ("正确答案：Ａ", "A"),
-        ("the answer is B.", "B"),
-        ("应选择B项", "B"),
-        ("答案不是B", ""),
-        ("不应选B，应选C", "C"),
-        ("不选B", ""),
-        ("选项B错误", ""),
-        ("B项符合", ""),
-        ("答案是B国", ""),
-        ("答案是A；答案是B。", "AB"),
-        ("所以选DNA", ""),
+        ("因此选B。", "因此选C。"),
+        ("故選 B，", "故選 C，"),
+        ("答案是（Ｂ）。", "答案是（Ｃ）。"),
+        ("正确的选项为：B", "正确的选项为：C"),
+        ("应选择B项", "应选择C项"),
+        ("the answer is option B.", "the answer is option C."),
+        ("答案不是B", "答案不是C"),
+        ("不应选A，应选B", "不应选A，应选C"),
+        ("选项B错误", "选项B错误"),
+        ("2015年（B）", "2015年（B）"),
+        ("答案是B国", "答案是B国"),
+        ("所以选BBC", "所以选BBC"),
         ("", ""),
     ],
 )
-def test_only_a_conclusion_in_so_many_words_counts(text, letters):
-    assert concluded(text) == set(letters)
+def test_a_conclusion_in_so_many_words_is_led_to_another_option(text, led):
+    assert conclude(text, "B", "C") == led
 
 
 @pytest.mark.parametrize("adjustment", [None, "改为B"])

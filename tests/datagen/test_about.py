@@ -59,7 +59,7 @@ def test_a_record_that_could_not_be_handed_over_is_named(tmp_path):
     path = tmp_path / "records.jsonl"
 
     with pytest.raises(Fault, match=r"records\.jsonl: 7: wrong_shape: .*; `curate validate` would have dropped it"):
-        sound([a_record(), a_record(id="7", think="")], path)
+        sound([a_record(), a_record(id="7", question=" ")], path)
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ import pytest
 
 from datagen.__main__ import main
 from datagen.grid import Body, Request
-from datagen.regen import raised
+from datagen.regen import with_round
 from datagen.store import Store
 from datagen.teacher.server import create_app
 from schemas import rows
 from schemas.record import Response
 
 STAGES = ("generate", "verify", "judge", "improve", "vary", "contrast", "translate")
-COMMANDS = (*STAGES, "fetch", "batch", "plan", "status", "regen", "show", "teacher")
+COMMANDS = (*STAGES, "fetch", "batch", "plan", "status", "regen", "again", "show", "teacher")
 HEAVY = {"aiohttp", "jinja2", "lxml", "openai", "rich", "tenacity", "uvicorn", "uvloop"}
 
 
@@ -335,12 +335,12 @@ def test_regen_raises_one_number_and_touches_nothing_else(project):
             "topics:\n  a: {name: 甲, samples: 1, round: 9} # c\n",
             "topics:\n  a: {name: 甲, samples: 1, round: 10} # c\n",
         ),
-        ("topics:\n  a:\n    round:   3   # c\n    name: 甲\n", "topics:\n  a:\n    round:   4   # c\n    name: 甲\n"),
-        ('topics:\r\n  "a": {round: 0,name: "x"}\r\n', 'topics:\r\n  "a": {round: 1,name: "x"}\r\n'),
+        ("topics:\n  a:\n    round:   3   # c\n    name: 甲\n", "topics:\n  a:\n    round:   10   # c\n    name: 甲\n"),
+        ('topics:\r\n  "a": {round: 0,name: "x"}\r\n', 'topics:\r\n  "a": {round: 10,name: "x"}\r\n'),
     ],
 )
 def test_regen_keeps_comments_and_layout(text, after):
-    assert raised(text, "a")[0] == after
+    assert with_round(text, "a", 10) == after
 
 
 def test_after_regen_all_of_the_topic_is_asked_anew(project, serve):

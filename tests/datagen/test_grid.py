@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from datagen.grid import Axes, Body, Generate, Request, endpoint, read, requests
+from datagen.grid import AGAIN, Axes, Body, Dropped, Generate, Request, endpoint, read, requests
 from datagen.settings import Teacher
 from datagen.teacher.sheets import FACTS
 from schemas.faults import Fault
 from schemas.params import Topic, Wording
 from schemas.record import Message
+
+NOTHING: Dropped = {}
 
 
 def an_axes() -> Axes:
@@ -26,11 +28,16 @@ def a_teacher(**changed: object) -> Teacher:
 
 
 def the_requests(
-    samples: int = 2, round_: int = 0, answers: str = "here", chain: str = "short", **changed: object
+    samples: int = 2,
+    round_: int = 0,
+    answers: str = "here",
+    chain: str = "short",
+    dropped: Dropped = NOTHING,
+    **changed: object,
 ) -> list[Request]:
     topics = {"economy": Topic("经济发展", samples, round_), "education": Topic("教育体系", samples, round_)}
     params = Generate(teacher="main", chain=chain, reasks=2, min_yield=0.95)
-    return list(requests(topics, an_axes(), params, a_teacher(**changed), lambda topic: answers))
+    return list(requests(topics, an_axes(), params, a_teacher(**changed), lambda topic: answers, dropped))
 
 
 def test_requests_come_in_grid_order():
@@ -50,7 +57,7 @@ def test_requests_come_in_grid_order():
 def test_the_stream_is_lazy():
     topics = {"economy": Topic("经济发展", 10**12, 0)}
 
-    stream = requests(topics, an_axes(), Generate("main", "short", 2, 0.95), a_teacher(), lambda topic: "here")
+    stream = requests(topics, an_axes(), Generate("main", "short", 2, 0.95), a_teacher(), lambda topic: "here", NOTHING)
 
     assert next(stream).sample == 0
 
@@ -58,6 +65,28 @@ def test_the_stream_is_lazy():
 def test_a_round_has_seeds_of_its_own():
     assert [r.body.seed for r in the_requests(round_=0)[:2]] == [0, 1]
     assert [r.body.seed for r in the_requests(round_=3)[:2]] == [3 * 2**20, 3 * 2**20 + 1]
+
+
+@pytest.mark.parametrize(
+    ("topic_round", "dropped_round", "asked_in"),
+    [(0, 0, 1), (0, 4, 5), (3, 3, 4), (3, 2, 3), (3, 1, 3)],
+    ids=["dropped", "dropped often", "dropped since the round was raised", "the round was raised", "and raised"],
+)
+def test_a_request_whose_reply_was_dropped_is_asked_in_the_next_round(topic_round, dropped_round, asked_in):
+    usual = the_requests(round_=topic_round)
+
+    found = the_requests(round_=topic_round, dropped={("economy", "basic", "evaluative"): {1: dropped_round}})
+
+    assert (found[3].round, found[3].body.seed) == (asked_in, asked_in * 2**20 + 1)
+    assert found[:3] + found[4:] == usual[:3] + usual[4:]
+    assert (found[3].key != usual[3].key) is (asked_in != topic_round)
+
+
+@pytest.mark.parametrize(
+    "place", [("elsewhere", "basic", "factual"), ("economy", "absurd", "factual"), ("economy", "basic", "odd")]
+)
+def test_what_is_listed_but_not_in_the_grid_is_passed_over(place):
+    assert the_requests(dropped={place: {0: 0}, ("economy", "basic", "factual"): {2: 0}}) == the_requests()
 
 
 def test_all_keys_differ():
@@ -173,4 +202,37 @@ def test_a_wrong_setting_is_a_fault_that_names_it(project, changed, message):
     project.params(**changed)
 
     with pytest.raises(Fault, match=message):
+        read()
+
+
+LISTED = (
+    '{{"id":"1","topic":"{}","difficulty":"basic","type":"factual","sample":0,"round":0,"reason":"r","detail":""}}\n'
+)
+
+
+def listed(*lines: str) -> None:
+    AGAIN.parent.mkdir(exist_ok=True)
+    AGAIN.write_text("".join(lines), encoding="utf-8")
+
+
+def test_the_grid_reads_what_is_to_be_asked_again(project):
+    listed(LISTED.format("economy"), LISTED.format("a_topic_that_was_removed"))
+
+    assert [request.round for request in read().requests()] == [1] + [0] * 23
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (LISTED.format("economy"), "sample 0 of economy / basic / factual is there twice; keep the later round"),
+        ("<<<<<<< HEAD\n", "JSON is malformed"),
+        (LISTED.format("education").replace(',"reason":"r"', ""), "missing required field `reason`"),
+        (LISTED.format("education").replace('"sample":0', '"sample":-1'), "Expected `int` >= 0"),
+        ("\n", "the line is empty"),
+    ],
+)
+def test_a_broken_line_of_it_is_a_fault_with_its_number(project, line, message):
+    listed(LISTED.format("economy"), line)
+
+    with pytest.raises(Fault, match=rf"^datagen/again\.jsonl:2: .*{message}"):
         read()

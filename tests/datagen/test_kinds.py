@@ -85,6 +85,9 @@ def test_the_root_that_a_kind_names_is_that_of_its_reply(kind, detail, content):
 @pytest.mark.parametrize(
     ("kind", "detail", "content", "reason"),
     [
+        ("write", "", an_item(think=""), "part_missing"),
+        ("write", "", an_item(reflection=""), "part_missing"),
+        ("write", "", write(ITEM).replace(ITEM.think, " "), "part_missing"),
         ("verify", "", write(ITEM), "wrong_shape"),
         ("verify", "", ANSWERED.replace(">B<", ">E<"), "wrong_shape"),
         ("judge", "", JUDGED.replace(">5<", ">6<"), "wrong_shape"),
@@ -94,6 +97,8 @@ def test_the_root_that_a_kind_names_is_that_of_its_reply(kind, detail, content):
         ("improve", "", an_item(options=("2015年", "2012年", "2016年", "2018年")), "answer_changed"),
         ("improve", "", an_item(options=("2012年", "2015年", "2015 年。", "2018年")), "options_not_distinct"),
         ("improve", "", write(ITEM).replace("《巴黎协定》是在哪一年通过的？", ""), "wrong_shape"),
+        ("improve", "", an_item(question="哪一年？", think=""), "part_missing"),
+        ("translate", "zh_hant", an_item(reflection=""), "part_missing"),
         ("vary", "context_change", write(ITEM), "not_varied"),
         ("vary", "context_change", an_item(question="《巴黎协定》是在哪一年通过的?"), "not_varied"),
         ("vary", "practical_application", an_item(options=("1年", "2年", "3年", "4年")), "not_varied"),
@@ -111,6 +116,22 @@ def test_the_root_that_a_kind_names_is_that_of_its_reply(kind, detail, content):
 )
 def test_a_reply_that_does_not_is_bad_and_the_reason_says_why(kind, detail, content, reason):
     assert verdict(asking(kind, detail), content) == reason
+
+
+def test_the_part_that_a_reply_lacks_is_named():
+    content = write(an_item(think="", reflection=""))
+
+    found = KINDS["write"].judge(asking("write"), Reply(content, "stop", "m", 2, 1))
+
+    assert found.detail.startswith("without <think> and <reflection>")
+
+
+@pytest.mark.parametrize("kind", ["improve", "vary", "translate"])
+def test_an_item_may_lack_what_the_users_own_question_lacks(kind):
+    detail = {"vary": "context_change", "translate": "zh_hant"}.get(kind, "")
+    item = an_item(think="", reflection="")
+
+    assert verdict(asking(kind, detail, item), an_item(question="它通过于哪一年？", think="", reflection="")) == ()
 
 
 def test_other_parameters_may_stand_in_the_options_alone():

@@ -316,7 +316,7 @@ def test_an_address_where_nobody_listens_is_said_at_once(project):
 def test_without_ray_it_is_said_how_to_install_it(project):
     result = run_code(WITHOUT_RAY, "fetch", "--workers", "2")
 
-    assert result == (1, "", "--workers needs Ray: pip install 'question-bank[ray]'\n")
+    assert result == (1, "", "Ray is not installed: pip install 'question-bank[ray]'\n")
 
 
 def test_an_address_without_workers_is_refused(project):

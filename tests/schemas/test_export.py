@@ -7,12 +7,14 @@ import pytest
 from schemas.export import FOLDER, document, main
 from schemas.record import (
     SCHEMAS,
+    Again,
     Derived,
     Example,
     Judged,
     Judgement,
     Message,
     Pair,
+    Placed,
     Prediction,
     Prompt,
     Reject,
@@ -29,7 +31,11 @@ ROWS = {
     "reject": Reject(id="1", topic="economy", stage="dedup", reason="conflict", detail="", kept="2", raw=""),
     "example": Example(id="1", messages=MESSAGES),
     "prompt": Prompt(id="1", prompt=MESSAGES[:1], answer="B"),
-    "preference": Pair(id="1", prompt=MESSAGES[:1], chosen=MESSAGES[1:], rejected=MESSAGES[1:], why="x"),
+    "preference": Pair(id="1", type="biased", prompt=MESSAGES[:1], chosen=MESSAGES[1:], rejected=MESSAGES[1:], why="x"),
+    "placed": Placed(id="1", cluster="ff", side="rollout"),
+    "again": Again(
+        id="1", topic="economy", difficulty="basic", type="factual", sample=0, round=1, reason="x", detail=""
+    ),
     "prediction": Prediction(id="1", response="", answer="D", strategy="output"),
     "verification": Verification(
         id="1", answer="B", answers=("B", "C"), agreed=1, asked=3, teacher="m @ x", fault="not_xml: x"

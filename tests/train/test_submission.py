@@ -4,7 +4,7 @@ import pytest
 
 from schemas.faults import Fault
 from schemas.record import Prediction
-from train.submission import answers, questions, submission
+from train.submission import answers, questions, submission, table
 
 
 def a_test_file(path, ids=("1", "2")):
@@ -52,6 +52,15 @@ def test_a_submission_that_does_not_fit_is_refused_by_the_id(tmp_path, content, 
 
     with pytest.raises(Fault, match=words):
         answers(tmp_path / "submission.csv", ["1", "2"])
+
+
+@pytest.mark.parametrize("response", ["A\rB", "\r", '"', "a,b", "\u2028", "=1+1", " B "])
+def test_a_reply_is_in_the_details_as_it_came(tmp_path, response):
+    asked = questions(a_test_file(tmp_path / "test.csv", ids=["1"]))
+
+    submission([Prediction(id="1", response=response, answer="B", strategy="none")], asked, tmp_path)
+
+    assert [row["response"] for row in table(tmp_path / "detailed_results.csv", ["id", "response"])] == [response]
 
 
 def test_a_missing_prediction_is_named(tmp_path):
