@@ -9,7 +9,7 @@ from schemas.params import ChatPrompt, load
 from train import model
 from train.base import BaseParams
 from train.grpo import GrpoParams, check
-from train.predict import PredictParams
+from train.predict import AnswerParams, PredictParams
 from train.score import ScoreParams
 from train.sft import SftParams
 
@@ -33,6 +33,7 @@ def test_every_stage_reads_it_and_trl_takes_its_settings(merged):
 
     load("base", BaseParams, merged)
     load("score", ScoreParams, merged)
+    load("attempt", AnswerParams, merged)
     for name, params in load("predict", dict[str, PredictParams], merged).items():
         load(f"prompts.{params.prompt}", ChatPrompt, merged)
         assert name
