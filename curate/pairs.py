@@ -36,10 +36,11 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from curate import card
+from curate.argue import argue
 from curate.balance import reorder
 from curate.checks import ValidateParams, reject_reason
 from curate.convert import ConvertParams, PromptsParams
-from curate.letters import Unclear, chain_texts, conclude, rewrite_all, with_chain
+from curate.letters import Unclear
 from schemas import chat
 from schemas.chain import MARKS, output
 from schemas.faults import Fault
@@ -51,7 +52,6 @@ from schemas.record import (
     Judgement,
     Letter,
     Message,
-    Options,
     Pair,
     PairType,
     Prediction,
@@ -88,15 +88,6 @@ class PairsParams(Params, frozen=True):
     longer: Annotated[float, Meta(ge=1)]
     """Most times as long as the other that one reply may be, in characters."""
     seed: Count
-
-
-class Argued(Struct, frozen=True):
-    """A record whose chain argues for a wrong option, and how much of the chain had to change for it."""
-
-    record: Record
-    how: str
-    """`text`: the options' texts changed places, their letters too; `letters`: the letters alone; `conclusion`: what
-    surely names the answer, where other letters are unclear; `output`: nothing before the output."""
 
 
 class Making(Struct, frozen=True):
@@ -230,70 +221,6 @@ def of_record(record: Record, sources: Sources, making: Making) -> Iterator[Made
         fit = [name for name, text in broken.items() if alike(len(own.content), len(text), most)]
         how = _by_hash(making.pairs.seed, record.id, fit or broken)
         yield made("format", how, how, f"the chosen chain {BROKEN[how]}", rejected=broken[how])
-
-
-def argue(record: Record, wrong: Letter) -> Argued:
-    """Return the record with its chain argued to a wrong option; its question and options stay."""
-    exchanged = list(record.options)
-    right_at, wrong_at = LETTERS.index(record.answer), LETTERS.index(wrong)
-    exchanged[right_at], exchanged[wrong_at] = exchanged[wrong_at], exchanged[right_at]
-    after: Options = (exchanged[0], exchanged[1], exchanged[2], exchanged[3])
-    swap: dict[Letter, Letter] = {letter: letter for letter in LETTERS}
-    swap[record.answer], swap[wrong] = wrong, record.answer
-    texts = chain_texts(record)
-    lettered = rewrite_all(texts, swap, record.options, after)
-    if isinstance(lettered, Unclear):
-        concluded = tuple(conclude(text, record.answer, wrong) for text in texts)
-        return Argued(
-            replace(with_chain(record, concluded), answer=wrong), "conclusion" if concluded != texts else "output"
-        )
-    exchange = _Exchange(record, wrong)
-    how = "text" if exchange.real else "letters" if lettered != texts else "output"
-    return Argued(replace(with_chain(record, [exchange(text) for text in lettered]), answer=wrong), how)
-
-
-class _Exchange:
-    """Exchanges the texts of the right and a wrong option; the other options and the question shield theirs."""
-
-    def __init__(self, record: Record, wrong: Letter) -> None:
-        right_text, wrong_text = record.text(record.answer), record.text(wrong)
-        chain = "\n".join(chain_texts(record))
-        self.instead = {right_text: wrong_text, wrong_text: right_text}
-        self.fixed = sorted((record.question, *record.options), key=len, reverse=True)
-        # A text of one character (是, 水) would be found inside other words; one that is not there argues for nothing.
-        usable = min(len(right_text), len(wrong_text)) > 1 or (right_text + wrong_text).isascii()
-        self.real = usable and any(piece == right_text for piece in self.pieces(chain))
-
-    def __call__(self, text: str) -> str:
-        return "".join(self.instead.get(piece, piece) for piece in self.pieces(text)) if self.real else text
-
-    def pieces(self, text: str) -> Iterator[str]:
-        """Yield the text cut around the question and the options, of overlapping ones the first, then the longest."""
-        at = 0
-        nexts = [(_whole(text, fixed, 0), order, fixed) for order, fixed in enumerate(self.fixed)]
-        while True:
-            nexts = [(start if start >= at else _whole(text, fixed, at), order, fixed) for start, order, fixed in nexts]
-            start, _, fixed = min(nexts)
-            if start == len(text):
-                yield text[at:]
-                return
-            yield text[at:start]
-            yield fixed
-            at = start + len(fixed)
-
-
-def _whole(text: str, piece: str, at: int) -> int:
-    """Return where a piece stands that is not part of a longer number or Latin word; the text's length if nowhere."""
-    while (start := text.find(piece, at)) >= 0:
-        end = start + len(piece)
-        if not (_joined(text, start) or _joined(text, end)):
-            return start
-        at = start + 1
-    return len(text)
-
-
-def _joined(text: str, at: int) -> bool:
-    return 0 < at < len(text) and all(c.isascii() and c.isalnum() for c in text[at - 1 : at + 1])
 
 
 def drawn(type_: PairType, id_: str, params: PairsParams) -> bool:
