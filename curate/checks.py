@@ -281,7 +281,7 @@ def is_not_repetitive(read: Read, params: ValidateParams) -> str | None:
         return None
     for part in (record.think, "\n".join(record.steps), record.reflection, record.adjustment or ""):
         if len(part) >= _MIN_PART:
-            for run, again in _repeats(part):
+            for run, again in _repeats(part, params.max_repeated):
                 if again:
                     return f"'{_short(run)}' again and again"
                 if len(run) > params.max_repeated * len(part):
@@ -426,13 +426,14 @@ def _chinese(text: str) -> float:
     return chinese / letters if letters else 0.0
 
 
-def _repeats(text: str) -> Iterator[tuple[str, bool]]:
+def _repeats(text: str, share: float) -> Iterator[tuple[str, bool]]:
     """Yield passages with letters that stand again later, and whether they loop: three times in a row or more.
 
-    Found by looking for short pieces cut at even distances: every passage of 24 characters and a quarter of the text.
+    Found by looking for short pieces cut at even distances: every passage of 24 characters that is longer than a share
+    of the text, and every loop at its end.
     """
-    stride = max(16, len(text) // 6)
-    for start in range(0, len(text) - _PIECE, stride):
+    stride = max(16, int(share * len(text)) - _PIECE)
+    for start in (*range(0, len(text) - _PIECE, stride), max(0, len(text) - _MIN_LOOP)):
         again = text.find(text[start : start + _PIECE], start + 1)
         if again < 0:
             continue
@@ -614,10 +615,15 @@ _UNCHANGED = re.compile(
 )
 _NEGATIVE = re.compile(r"[不非错錯误誤除]|无关|無關|(?i:\b(?:not|except|incorrect|false|least|wrong|untrue)\b|n't)")
 _ENDINGS = {
-    letter: tuple(
-        f"{lead}{letter}{end}"
-        for lead in ("（", "选", "選", "答案是", "答案为", "答案為", "答案：", "nswer is ", "nswer: ", "option ")
-        for end in (("）", "）。") if lead == "（" else ("", "。", "."))
+    letter: (
+        *(
+            f"{lead}{letter}{end}"
+            for lead in ("（", "选", "選", "答案是", "答案为", "答案為", "答案：", "nswer is ", "nswer: ", "option ")
+            for end in (("）", "）。") if lead == "（" else ("", "。", "."))
+        ),
+        f"选项{letter}正确。",
+        f"選項{letter}正確。",
+        f"ption {letter} is correct.",
     )
     for letter in LETTERS
 }
