@@ -27,9 +27,10 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from curate.letters import BREAK, Unclear, chain_texts, find, letter_of, rewrite_all, speaks_of_others, with_chain
+from curate.rejects import reject
 from curate.shards import Chunk, chunks, spread
 from schemas.params import Count, Params, Positive, load
-from schemas.record import LETTERS, Item, Letter, Options, Record, Reject
+from schemas.record import LETTERS, Item, Letter, Options, Record
 from schemas.rows import whole, write_json
 
 Order = tuple[Letter, Letter, Letter, Letter]
@@ -244,7 +245,10 @@ def shuffled(seed: int, bound: int | None, piece: Piece) -> Balanced:
             continue
         record = decode(line)
         if move == FULL:
-            found.rejects.append(encode(_reject(record, line, bound)))
+            cell = f"{record.topic} × {record.difficulty} × {record.type}"
+            found.rejects.append(
+                encode(reject("balance", record, line, "cell_full", f"{cell} has {bound} records without it"))
+            )
             continue
         target = LETTERS[move]
         moved = reorder(record, _order(record.answer, target, _draw(seed, record.id)))
@@ -254,18 +258,6 @@ def shuffled(seed: int, bound: int | None, piece: Piece) -> Balanced:
         else:
             found.lines.append(encode(moved))
     return found
-
-
-def _reject(record: Record, line: bytes, bound: int | None) -> Reject:
-    return Reject(
-        id=record.id,
-        topic=record.topic,
-        stage="balance",
-        reason="cell_full",
-        detail=f"{record.topic} × {record.difficulty} × {record.type} has {bound} records without it",
-        kept=None,
-        raw=line.decode(),
-    )
 
 
 def unmovable(item: Item) -> str | None:

@@ -31,6 +31,7 @@ from msgspec import Meta, Struct, field
 
 from curate import card, tsv
 from curate.balance import orders
+from curate.letters import chain_texts
 from curate.shards import SIZE, Chunk, WorkersParams, chunks, spread
 from schemas import chat, rows
 from schemas.chain import PARTS, render
@@ -179,7 +180,7 @@ def tally(records: list[Record], shown: Iterable[Record] = ()) -> Tally:
         repairs=Counter([name for r in records for name in r.repairs]),
         languages=Counter([language for r in records if (language := language_of(r))]),
         questions=Counter([len(r.question) for r in records]),
-        chains=Counter([sum(map(len, (r.think, *r.steps, r.reflection, r.adjustment or ""))) for r in records]),
+        chains=Counter([sum(map(len, chain_texts(r))) for r in records]),
     )
 
 

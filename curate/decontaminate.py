@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from curate.exams import Question, exams
 from curate.fold import folded, keys
+from curate.rejects import reject
 from curate.shards import Chunk, WorkersParams, chunks, spread
 from curate.similar import (
     Bytes,
@@ -42,7 +43,7 @@ from curate.similar import (
     sketch,
 )
 from schemas.params import Count, Params, Positive, Share, load
-from schemas.record import Record, Reject
+from schemas.record import Record
 from schemas.rows import whole, write_json
 
 TELLING = 48  # bytes of a folded stem in UTF-8: 16 Chinese characters, or nine English words without their spaces
@@ -193,7 +194,10 @@ def part(held: Held, near: Near, chunk: Chunk) -> Part:
     """Return what a chunk of records comes to."""
     records, lines = list(chunk.rows(Record)), chunk.lines()
     found = matches(records, held, near)
-    rejects = [_reject(records[row], lines[row].decode(), match, held) for row, match in found.items()]
+    rejects = [
+        reject("decontaminate", records[row], lines[row], "contaminated", _detail(match, held))
+        for row, match in found.items()
+    ]
     return Part(
         kept=b"".join(line + b"\n" for row, line in enumerate(lines) if row not in found),
         rejects=msgspec.json.Encoder().encode_lines(rejects),
@@ -218,17 +222,9 @@ def metrics(topics: Counter[str], asked: Counter[int], questions: list[Question]
     }
 
 
-def _reject(record: Record, raw: str, match: Match, held: Held) -> Reject:
+def _detail(match: Match, held: Held) -> str:
     how = "holds the stem of" if match.similarity is None else f"similarity {match.similarity:.2f} to"
-    return Reject(
-        id=record.id,
-        topic=record.topic,
-        stage="decontaminate",
-        reason="contaminated",
-        detail=f"{how} {held.names[match.held]}",
-        kept=None,
-        raw=raw,
-    )
+    return f"{how} {held.names[match.held]}"
 
 
 def _name(question: Question) -> str:

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from curate.alike import Key, answer_of, chains, same, telling
 from curate.fold import folded, keys
 from curate.lines import Lines, Piece, line_lengths
+from curate.rejects import reject
 from curate.shards import Chunk, WorkersParams, chunks, spread
 from curate.similar import Candidates, Hashes, Near, Rows, candidates, similarities, sketch
 from schemas.params import Count, Params, Positive, Share, load
@@ -206,7 +207,7 @@ def kept_and_rejects(path: Path, found: Deduped) -> Iterator[tuple[bytes, list[R
         records = dict(zip(gone, Chunk(chunk.path, 0, b"\n".join(lines[at] for at in gone)).rows(Record), strict=True))
         named = sorted({row for at in gone for row in _named(start + at, found)})
         names = dict(zip(named, _records(found.lines.read(named)), strict=True))
-        rejects = [_reject(start + at, records[at], lines[at].decode(), found, names) for at in gone]
+        rejects = [_reject(start + at, records[at], lines[at], found, names) for at in gone]
         yield b"".join(line + b"\n" for at, line in enumerate(lines) if at not in records), rejects
 
 
@@ -376,7 +377,7 @@ def _named(row: int, found: Deduped) -> list[int]:
     return [question, *([closest.row] if closest else [])]
 
 
-def _reject(row: int, record: Record, raw: str, found: Deduped, names: dict[int, Record]) -> Reject:
+def _reject(row: int, record: Record, line: bytes, found: Deduped, names: dict[int, Record]) -> Reject:
     question = int(found.question_of[row])
     kept = None
     if row in found.first_of_id:
@@ -393,7 +394,7 @@ def _reject(row: int, record: Record, raw: str, found: Deduped, names: dict[int,
             detail, kept = copied + _similarity(close), names[close.row].id
         else:
             reason, detail, kept = "duplicate", "question and options are the same", names[question].id
-    return Reject(id=record.id, topic=record.topic, stage="dedup", reason=reason, detail=detail, kept=kept, raw=raw)
+    return reject("dedup", record, line, reason, detail, kept)
 
 
 def _answers(row: int, record: Record, conflict: Conflict, names: dict[int, Record]) -> str:

@@ -10,7 +10,6 @@ against it. Both are counted.
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
-from itertools import tee
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +18,12 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
+from curate.rejects import reject
+from curate.shards import chunks
 from schemas.faults import Fault
 from schemas.params import Params, Share, load
-from schemas.record import Judged, Letter, Record, Reject, Verification
-from schemas.rows import decoded, opened, read, whole, write_json
+from schemas.record import Judged, Letter, Record, Verification
+from schemas.rows import read, whole, write_json
 
 
 class GateParams(Params, frozen=True):
@@ -150,27 +151,16 @@ def main(records: Path, verify: Path, judge: Path, out: Path, rejects: Path, met
     said = verdicts(read(verify, Verification), read(judge, Judged), load("gate", GateParams))
     counts = Counts(said)
     encode = msgspec.json.Encoder().encode
-    with opened(records) as file, ExitStack() as files:
+    with ExitStack() as files:
         kept, dropped = (files.enter_context(whole(path)) for path in (out, rejects))
-        lines, again = tee(file)
-        for line, record in zip(lines, decoded(records, 1, again, Record), strict=True):
-            raw = line.rstrip(b"\n")
-            against = gate(record, said)
-            counts.add(record.id, against and against[0])
-            if against is None:
-                kept.write(raw + b"\n")
-            else:
-                reason, detail = against
-                reject = Reject(
-                    id=record.id,
-                    topic=record.topic,
-                    stage="gate",
-                    reason=reason,
-                    detail=detail,
-                    kept=None,
-                    raw=raw.decode(),
-                )
-                dropped.write(encode(reject) + b"\n")
+        for chunk in chunks(records):
+            for line, record in zip(chunk.lines(), chunk.rows(Record), strict=True):
+                against = gate(record, said)
+                counts.add(record.id, against and against[0])
+                if against is None:
+                    kept.write(line + b"\n")
+                else:
+                    dropped.write(encode(reject("gate", record, line, *against)) + b"\n")
     numbers = counts.metrics()
     write_json(metrics_file, numbers)
     click.echo(f"gate: {numbers['kept']:,} of {numbers['records']:,} kept")

@@ -21,7 +21,6 @@ not be made is in the rejects with its reason, once for each pair that is missin
 
 import hashlib
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -58,6 +57,7 @@ from schemas.record import (
     Record,
     Reject,
 )
+from schemas.repair import fold
 from schemas.rows import read, whole, write_json
 
 N = TypeVar("N", bound=str)
@@ -197,7 +197,7 @@ def of_record(record: Record, sources: Sources, making: Making) -> Iterator[Made
                 why = f"{row.teacher} argued for the same answer, {record.answer}, from one side alone"
                 found = made(type_, row.id, "contrast", why, rejected=reply.content)
             case _:
-                how = "improved" if folded(row.question) == folded(record.question) else "reworded"
+                how = "improved" if fold(row.question) == fold(record.question) else "reworded"
                 why = _marked(sources.judgements[record.id], how)
                 found = made(type_, row.id, how, why, chosen=reply, rejected=own.content)
         yield found
@@ -231,9 +231,9 @@ def drawn(type_: PairType, id_: str, params: PairsParams) -> bool:
 
 def _placed(row: Derived, record: Record, sources: Sources, making: Making) -> Derived | Refused:
     """Return a row that was made before the record's options were shuffled as one about the record as it is now."""
-    old = [folded(option) for option in row.options]
-    now = [folded(option) for option in record.options]
-    same_question = row.how == "improve" or folded(row.question) == folded(record.question)
+    old = [fold(option) for option in row.options]
+    now = [fold(option) for option in record.options]
+    same_question = row.how == "improve" or fold(row.question) == fold(record.question)
     if sorted(old) != sorted(now) or not same_question:
         return _unfit(row, "not_same_question", f"{row.question} {' | '.join(row.options)}")
     if old != now:
@@ -254,11 +254,6 @@ def _placed(row: Derived, record: Record, sources: Sources, making: Making) -> D
         if wrong := reject_reason(placed, making.validate):
             return _unfit(row, *wrong)
     return placed
-
-
-def folded(text: str) -> str:
-    """Return a text as a reader compares it: one width, no spaces, no closing stop."""
-    return "".join(unicodedata.normalize("NFKC", text).split()).rstrip(".。")
 
 
 def _fit(made: Made, record: Record, longer: float) -> Made | Refused:
@@ -385,7 +380,8 @@ class Report:
 
     def numbers(self) -> dict[str, object]:
         """Return the sections of the card."""
-        kinds = self.metrics()["types"]
+        counted = self.metrics()
+        kinds = counted["types"]
         ways: dict[str, dict[str, object]] = defaultdict(dict)
         for (type_, how), counts in sorted(self._ways.items(), key=lambda way: (TYPES.index(way[0][0]), way[0][1])):
             ways[type_][how] = {name: value or 0 for name, value in _lengths(counts).items()}
@@ -398,7 +394,7 @@ class Report:
             "Records": self.records,
             "Pairs": self.pairs.total(),
             "Type × Made by": dict(ways),
-            "Answers": self.metrics()["letters"],
+            "Answers": counted["letters"],
             "Not made": missing,
             "Why, the first of each kind": {f"{type_}: {how}": why for (type_, how), why in sorted(self._why.items())},
         }

@@ -29,10 +29,11 @@ from numpy.typing import NDArray
 
 from curate.fold import keys
 from curate.lines import Lines, Piece, line_lengths
+from curate.rejects import reject
 from curate.shards import Chunk, chunks, spread
 from curate.similar import Grams, Near, candidates, ranges, similarities, sketch
 from schemas.params import Count, Params, Positive, Share, load
-from schemas.record import Placed, Record, Reject, Side
+from schemas.record import Placed, Record, Side
 from schemas.rows import whole, write_json
 
 SIDES: tuple[Side, ...] = ("test", "validation", "rollout", "train")
@@ -317,16 +318,8 @@ def place(part: Part) -> Written:
             sides[side].append(line)
             continue
         record, (kept, held, similarity) = decode(line), part.twins[row]
-        reject = Reject(
-            id=record.id,
-            topic=record.topic,
-            stage="split",
-            reason="twin_of_held_out",
-            detail=f"similarity {similarity:.3f} to a question of the {held} side",
-            kept=kept,
-            raw=line.decode(),
-        )
-        rejects.append(encode(reject))
+        detail = f"similarity {similarity:.3f} to a question of the {held} side"
+        rejects.append(encode(reject("split", record, line, "twin_of_held_out", detail, kept)))
     return Written({side: _lines(lines) for side, lines in sides.items()}, _lines(placed), _lines(rejects))
 
 

@@ -1,6 +1,10 @@
 """Rows for tests: valid as they are, each changed by what its test is about."""
 
+from pathlib import Path
 from typing import Any
+
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from schemas.chain import write
 from schemas.record import Item, Record, Response
@@ -17,6 +21,20 @@ def an_item(**changes: Any) -> Item:
         "answer": "B",
     }
     return Item(**(fields | changes))
+
+
+def items_of(text: st.SearchStrategy[str]) -> st.SearchStrategy[Item]:
+    """Items whose texts are drawn; a user's own may lack think and reflection."""
+    return st.builds(
+        an_item,
+        question=text,
+        options=st.tuples(text, text, text, text),
+        think=text | st.just(""),
+        steps=st.lists(text, min_size=1, max_size=3).map(tuple),
+        reflection=text | st.just(""),
+        adjustment=st.none() | text,
+        answer=st.sampled_from("ABCD"),
+    )
 
 
 def a_record(**changes: Any) -> Record:
@@ -46,6 +64,15 @@ def a_response(item: Item | None = None, **changes: Any) -> Response:
         "fault": None,
     }
     return Response(**(fields | changes))
+
+
+def configure(section: str, **values: object) -> None:
+    """Change a section of the params.yaml of the folder that the test is in."""
+    yaml = YAML(typ="safe", pure=True)
+    document = yaml.load(Path("params.yaml").read_text("utf-8"))
+    document[section] |= values
+    with open("params.yaml", "w", encoding="utf-8") as file:
+        yaml.dump(document, file)
 
 
 def many_records(count: int, topics: int = 3) -> list[Record]:

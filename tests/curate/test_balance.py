@@ -9,13 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from ruamel.yaml import YAML
 
 from curate.balance import STAY, BalanceParams, level, main, orders, plan, reorder, seen, unmovable
 from curate.shards import chunks
 from schemas.record import LETTERS, Record, Reject
 from schemas.rows import read, write
-from tests.curate.builders import a_record, many_records
+from tests.curate.builders import a_record, configure, many_records
 
 PARAMS = BalanceParams(cell=None, seed=7)
 FIXED = "A国先加入。"  # a letter that may or may not name an option
@@ -24,15 +23,6 @@ FIXED = "A国先加入。"  # a letter that may or may not name an option
 @pytest.fixture(autouse=True)
 def in_a_project(a_project, monkeypatch):
     monkeypatch.chdir(a_project)
-
-
-def configure(section: str, **values: object) -> None:
-    """Change a section of the project's params.yaml."""
-    yaml = YAML(typ="safe", pure=True)
-    document = yaml.load(Path("params.yaml").read_text("utf-8"))
-    document[section] |= values
-    with open("params.yaml", "w", encoding="utf-8") as file:
-        yaml.dump(document, file)
 
 
 def balance(records: list[Record], **params: object) -> list[Record]:

@@ -9,14 +9,13 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
 
 from curate.fold import fold, key
 from curate.shards import chunks
 from curate.split import SIDES, SplitParams, main, side_of
 from schemas.record import Placed, Record, Reject
 from schemas.rows import read, write
-from tests.curate.builders import a_record, many_records
+from tests.curate.builders import a_record, configure, many_records
 
 PARAMS = {
     "ngram": 5,
@@ -34,15 +33,6 @@ Grams = frozenset[str]
 @pytest.fixture(autouse=True)
 def in_a_project(a_project, monkeypatch):
     monkeypatch.chdir(a_project)
-
-
-def configure(section: str, **values: object) -> None:
-    """Change a section of the project's params.yaml."""
-    yaml = YAML(typ="safe", pure=True)
-    document = yaml.load(Path("params.yaml").read_text("utf-8"))
-    document[section] |= values
-    with open("params.yaml", "w", encoding="utf-8") as file:
-        yaml.dump(document, file)
 
 
 def split(records: list[Record], **params: object) -> dict[str, list[Record]]:

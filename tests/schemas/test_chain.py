@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from schemas import chain
 from schemas.chain import ANSWER, ITEM, JUDGEMENT, Malformed, parse, parse_as, render, write
 from schemas.record import Answer, Judgement
-from tests.curate.builders import an_item
+from tests.curate.builders import an_item, items_of
 
 PLAIN = write(an_item())
 ANSWERED = '<answer>\n<reasoning><step n="1">一</step><step n="2">二</step></reasoning>\n<output>B</output>\n</answer>'
@@ -59,16 +59,7 @@ PIECES = (
 )
 characters = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff")
 text = st.text(characters | st.sampled_from("<>&'\"\r\n\t"), min_size=1).map(str.strip).filter(bool)
-items = st.builds(
-    an_item,
-    question=text,
-    options=st.tuples(text, text, text, text),
-    think=text | st.just(""),
-    steps=st.lists(text, min_size=1, max_size=3).map(tuple),
-    reflection=text | st.just(""),
-    adjustment=st.none() | text,
-    answer=st.sampled_from("ABCD"),
-)
+items = items_of(text)
 
 
 @given(items)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from schemas.chain import ANSWER, ITEM, JUDGEMENT, MAX_BYTES, Malformed, parse, parse_as, write
 from schemas.record import Item
 from schemas.repair import AROUND, MAX_REPLY, REPAIRS, mend, mend_as
-from tests.curate.builders import an_item
+from tests.curate.builders import an_item, items_of
 
 PLAIN = write(an_item())
 DRAFT = write(an_item(question="草稿？", answer="C"))
@@ -137,16 +137,7 @@ words = st.sampled_from(
     ]
 )
 text = st.lists(characters | words, min_size=1, max_size=3).map("".join).map(str.strip).filter(bool)
-ITEMS = st.builds(
-    an_item,
-    question=text,
-    options=st.tuples(text, text, text, text),
-    think=text | st.just(""),
-    steps=st.lists(text, min_size=1, max_size=3).map(tuple),
-    reflection=text | st.just(""),
-    adjustment=st.none() | text,
-    answer=st.sampled_from("ABCD"),
-)
+ITEMS = items_of(text)
 
 JUDGED = (
     "<judgement>\n<rigor>4</rigor>\n<difficulty>3</difficulty>\n<innovation>3</innovation>\n<clarity>5</clarity>\n"
@@ -392,7 +383,7 @@ WATCH = textwrap.dedent(
     from lxml import etree
     from schemas.chain import ANSWER, ITEM, JUDGEMENT, Malformed, parse_as, write
     from schemas.repair import mend_as
-    from tests.curate.builders import an_item
+    from tests.curate.builders import an_item, items_of
 
     folder, replies = sys.argv[1], open(sys.argv[2], encoding="utf-8").read().split("\\0")
     libc = ctypes.CDLL(None, use_errno=True)
