@@ -27,7 +27,9 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache, lru_cache
 from itertools import repeat
+from operator import itemgetter
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -83,11 +85,13 @@ class Read(Struct, frozen=True, gc=False):
     """The words of the chain without its markup, a line a part."""
     text: str
     """Question, options and chain."""
+    rare: bool
+    """It holds an unprintable character, or one that only the other Chinese script has: two checks look closer."""
 
 
 def reject_reason(record: Record, params: ValidateParams) -> tuple[str, str] | None:
     """Return the code and the detail of the first check that finds something, or None for a record that may stay."""
-    read = reading(record)
+    read = reading(record, params.script)
     for code, check in CHECKS.items():
         detail = check(read, params)
         if detail is not None:
@@ -95,10 +99,15 @@ def reject_reason(record: Record, params: ValidateParams) -> tuple[str, str] | N
     return None
 
 
-def reading(record: Record) -> Read:
-    """Return the record as the checks read it."""
+def reading(record: Record, script: Script | None) -> Read:
+    """Return the record as the checks read it, for a bank in a script."""
     chain = "\n".join(chain_texts(record))
-    return Read(record, chain, "\n".join((record.question, *record.options, chain)))
+    text = "\n".join((record.question, *record.options, chain))
+    if text.isascii():
+        rare = len(text.encode().translate(None, _CONTROLS)) < len(text)
+    else:
+        rare = _COMMON[script].fullmatch(text) is None
+    return Read(record, chain, text, rare)
 
 
 def width(text: str) -> float:
@@ -116,7 +125,7 @@ def chain_is_whole(read: Read, params: ValidateParams) -> str | None:
 
 def characters_are_printable(read: Read, params: ValidateParams) -> str | None:
     """No control, private or replacement character: �, as a wrong decoding leaves it, or a stray NUL."""
-    found = _UNPRINTABLE.search(read.text)
+    found = _UNPRINTABLE.search(read.text) if read.rare else None
     return f"the character U+{ord(found[0]):04X}" if found else None
 
 
@@ -252,7 +261,7 @@ def is_not_chinese(read: Read, params: ValidateParams) -> str | None:
 
 def is_in_its_script(read: Read, params: ValidateParams) -> str | None:
     """Question, options and chain are each in the bank's script, but for a name or a quotation."""
-    if params.script is None or not ONLY[_OTHER[params.script]].search(read.text):
+    if params.script is None or not read.rare:
         return None
     own, other = ONLY[params.script], ONLY[_OTHER[params.script]]
     record = read.record
@@ -294,8 +303,14 @@ def is_not_repetitive(read: Read, params: ValidateParams) -> str | None:
 
 def is_neutral(read: Read, params: ValidateParams) -> str | None:
     """The chain does without the words of an advocate, but for those that it quotes or denies (不能说绝对正确)."""
-    chain = read.chain if params.min_chinese else read.chain.lower()
-    found = [word for word in params.absolutes if word in chain and _meant(word, chain)]
+    chain, words = read.chain, params.absolutes
+    if _are_chinese(words):  # without capitals, so that most chains need not be put in lower case
+        words = tuple([word for word in words if word in chain])
+        if not words:
+            return None
+    if not params.min_chinese:
+        chain = chain.lower()
+    found = [word for word in words if word in chain and _meant(word, chain)]
     return "、".join(found) if len(found) > params.max_absolutes else None
 
 
@@ -307,8 +322,8 @@ def chain_supports_answer(read: Read, params: ValidateParams) -> str | None:
     """
     record = read.record
     later = ""
-    for text in (record.adjustment or "", record.reflection, *reversed(record.steps)):
-        if text.endswith(_ENDINGS[record.answer]):
+    for text in filter(None, (record.adjustment, record.reflection, *reversed(record.steps))):
+        if record.answer in text[-_LAST:] and text.endswith(_ENDINGS[record.answer]):
             return None
         found = _conclusions(text, record.options, fits=text is record.steps[-1])
         if not found:
@@ -335,17 +350,23 @@ def looks(records: Iterable[Record]) -> Counter[str]:
     records; longest (twelfths: of k options that share the greatest width, each is the longest by 12 / k);
     answer_bytes and other_bytes (UTF-8: three a Chinese character); all_or_none.
     """
-    counts: Counter[str] = Counter(records=0, longest=0, answer_bytes=0, other_bytes=0, all_or_none=0)
+    seen = longest = answer_bytes = all_bytes = all_or_none = 0
     for record in records:
         sizes = [len(option.encode()) for option in record.options]
         right = LETTERS.index(record.answer)
         answer = sizes[right]
-        counts["records"] += 1
-        counts["longest"] += 12 // sizes.count(answer) if answer == max(sizes) else 0
-        counts["answer_bytes"] += answer
-        counts["other_bytes"] += sum(sizes) - answer
-        counts["all_or_none"] += bool(_ALL_OR_NONE.search(record.options[right]))
-    return counts
+        seen += 1
+        longest += 12 // sizes.count(answer) if answer == max(sizes) else 0
+        answer_bytes += answer
+        all_bytes += sum(sizes)
+        all_or_none += _ALL_OR_NONE.search(record.options[right]) is not None
+    return Counter(
+        records=seen,
+        longest=longest,
+        answer_bytes=answer_bytes,
+        other_bytes=all_bytes - answer_bytes,
+        all_or_none=all_or_none,
+    )
 
 
 def figures(counts: Counter[str]) -> dict[str, float]:
@@ -426,15 +447,25 @@ def _chinese(text: str) -> float:
     return chinese / letters if letters else 0.0
 
 
+@lru_cache(maxsize=1024)
+def _cuts(size: int, share: float) -> tuple[Callable[[str], tuple[str, ...]], tuple[int, ...]]:
+    """Return what cuts the pieces out of a text of a size, all in one call, and where to go on looking for each."""
+    stride = max(16, int(share * size) - _PIECE)
+    starts = (*range(0, size - _PIECE, stride), max(0, size - _MIN_LOOP))
+    return itemgetter(*(slice(start, start + _PIECE) for start in starts)), tuple(start + 1 for start in starts)
+
+
 def _repeats(text: str, share: float) -> Iterator[tuple[str, bool]]:
     """Yield passages with letters that stand again later, and whether they loop: three times in a row or more.
 
     Found by looking for short pieces cut at even distances: every passage of 24 characters that is longer than a share
-    of the text, and every loop at its end.
+    of the text, and every loop at its end. The text has _MIN_PART characters or more.
     """
-    stride = max(16, int(share * len(text)) - _PIECE)
-    for start in (*range(0, len(text) - _PIECE, stride), max(0, len(text) - _MIN_LOOP)):
-        again = text.find(text[start : start + _PIECE], start + 1)
+    cut, behind = _cuts(len(text), share)
+    found = [*map(text.find, cut(text), behind)]
+    if max(found) < 0:
+        return  # as in most texts
+    for start, again in zip((at - 1 for at in behind), found, strict=True):
         if again < 0:
             continue
         period, first, end = again - start, start, again + _PIECE
@@ -445,6 +476,11 @@ def _repeats(text: str, share: float) -> Iterator[tuple[str, bool]]:
         run = text[first : end - period]
         if any(map(str.isalpha, run)):
             yield run, len(run) >= 2 * period and len(run) + period >= _MIN_LOOP
+
+
+@cache
+def _are_chinese(words: tuple[str, ...]) -> bool:
+    return all(map(_HAN.fullmatch, words))
 
 
 def _meant(word: str, text: str) -> bool:
@@ -483,7 +519,9 @@ def _short(text: str) -> str:
     return text if len(text) <= 30 else text[:29] + "…"
 
 
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff\ufffd-\uffff]")
+_UNPRINTABLES = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff\ufffd-\uffff"
+_UNPRINTABLE = re.compile(f"[{_UNPRINTABLES}]")
+_CONTROLS = "".join(filter(_UNPRINTABLE.match, map(chr, range(128)))).encode()
 
 _WIDE = (("，", ","), ("：", ":"), ("（", "("), ("）", ")"))
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]+")
@@ -514,6 +552,13 @@ ONLY: dict[Script, re.Pattern[str]] = {
     "zh_hant": re.compile(f"[{''.join(sorted(TRADITIONAL))}]"),
 }
 _OTHER: dict[Script, Script] = {"zh_hans": "zh_hant", "zh_hant": "zh_hans"}
+# Matched from end to end, which takes half as long as a search for what is not in it.
+_COMMON: dict[Script | None, re.Pattern[str]] = {
+    None: re.compile(f"[^{_UNPRINTABLES}]*+"),
+    "zh_hans": re.compile(f"[^{_UNPRINTABLES}{''.join(sorted(TRADITIONAL))}]*+"),
+    "zh_hant": re.compile(f"[^{_UNPRINTABLES}{''.join(sorted(SIMPLIFIED))}]*+"),
+}
+"""A text in a script without unprintable characters and those that only the other script has."""
 
 _MIN_STEP = 8
 """Characters of a step that may not stand twice: 不符合题意。 may."""
@@ -628,6 +673,8 @@ _ENDINGS = {
     for letter in LETTERS
 }
 """How a chain most often ends well: looked at first, since it is cheap."""
+_LAST = 16
+"""Characters at the end that hold the letter of each of them."""
 
 _AT_END = re.compile(r"[（(]\s*([A-DＡ-Ｄ])\s*[)）]\s*[。.？?]?\s*$")
 _ASKED = re.compile(r"[。！!？?；;\n]|\.\s")

@@ -16,6 +16,7 @@ Why a reply is refused, a closed list of codes:
 """
 
 import re
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -44,8 +45,8 @@ class Malformed(Struct, frozen=True):
     detail: str
 
 
-class Shape(Struct, frozen=True):
-    """The elements of a document."""
+class Shape(Struct, frozen=True, eq=False):
+    """The elements of a document; equal to itself alone, so that it is a quick key of a cache."""
 
     root: str
     containers: tuple[str, ...]
@@ -90,55 +91,51 @@ def parse_as(form: Form[T], text: str) -> T | Malformed:
 
 
 def _plain_item(text: str) -> Item | None:
-    found = PLAIN.fullmatch(text)
-    if not found or "]]>" in text:
+    texts = _plain(PLAIN, text)
+    if texts is None:
         return None
-    read = _reading(text)
-    question, a, b, c, d, think, steps, reflection, adjustment, answer = found.groups()
-    parts = [part and read(part) for part in (think, reflection, adjustment)]
-    item = Item(
-        question=read(question),
-        options=(read(a), read(b), read(c), read(d)),
-        think=parts[0] or "",
-        steps=_plain_steps(steps, read),
-        reflection=parts[1] or "",
-        adjustment=parts[2],
+    question, a, b, c, d, think, *steps, reflection, adjustment, answer = texts
+    return Item(
+        question=question,  # type: ignore[arg-type]  # only what may be absent is None: a part, a step after the first
+        options=(a, b, c, d),  # type: ignore[arg-type]
+        think=think or "",
+        steps=tuple(filter(None, steps)),
+        reflection=reflection or "",
+        adjustment=adjustment,
         answer=answer,  # type: ignore[arg-type]  # the pattern allows A to D only
     )
-    return item if item.question and all(item.options) and item.steps and "" not in parts else None
 
 
 def _plain_answer(text: str) -> Answer | None:
-    found = PLAIN_ANSWER.fullmatch(text)
-    if not found or "]]>" in text:
+    texts = _plain(PLAIN_ANSWER, text)
+    if texts is None:
         return None
-    steps = _plain_steps(found[1], _reading(text))
-    return Answer(steps=steps, answer=found[2]) if steps else None  # type: ignore[arg-type]  # as above
+    *steps, answer = texts
+    return Answer(steps=tuple(filter(None, steps)), answer=answer)  # type: ignore[arg-type]  # as above
 
 
 def _plain_judgement(text: str) -> Judgement | None:
-    found = PLAIN_JUDGEMENT.fullmatch(text)
-    if not found or "]]>" in text:
+    texts = _plain(PLAIN_JUDGEMENT, text)
+    if texts is None:
         return None
-    *marks, feedback = found.groups()
-    feedback = _reading(text)(feedback)
-    return Judgement(**dict(zip(MARKS, map(int, marks), strict=True)), feedback=feedback) if feedback else None
+    *marks, feedback = texts
+    return Judgement(**dict(zip(MARKS, map(int, marks), strict=True)), feedback=feedback)  # type: ignore[arg-type]
 
 
-def _plain_steps(text: str, read: Callable[[str], str]) -> tuple[str, ...]:
-    """Return the steps, none if one is blank or has a number that is not its place."""
-    steps: list[str] = []
-    for place, (number, words) in enumerate(STEP.findall(text), 1):
-        step = read(words)
-        if not step or (number and number != str(place)):
-            return ()
-        steps.append(step)
-    return tuple(steps)
+def _plain(pattern: re.Pattern[str], text: str) -> list[str | None] | None:
+    """Return what the groups of a pattern find, stripped, None for an element that is absent.
 
-
-def _reading(text: str) -> Callable[[str], str]:
-    """Return what reads a text out of a document."""
-    return _unescape if "&" in text else str.strip
+    None if the pattern does not fit, a text is blank, or one holds what XML would change, refuse or read as markup.
+    """
+    found = pattern.fullmatch(text)
+    if not found or not _AS_IT_IS.fullmatch(text) or "]]>" in text:
+        return None
+    texts = [part and part.strip() for part in found.groups()]
+    if "&" in text:
+        if _OTHER_REFERENCE.search(text):
+            return None
+        texts = [part and _unescape(part) for part in texts]
+    return None if "" in texts else texts
 
 
 def _unescape(text: str) -> str:
@@ -149,7 +146,7 @@ def _unescape(text: str) -> str:
 
 def _any(form: Form[T], data: bytes) -> T | Malformed:
     try:
-        root = etree.fromstring(data, _parser())
+        root = etree.fromstring(data, _parser.xml)
     except etree.XMLSyntaxError as error:
         return Malformed("not_xml", str(error)[:MAX_DETAIL])
     fault = _shape_fault(form, root, data)
@@ -212,14 +209,26 @@ def render(item: Item, parts: tuple[str, ...] = PARTS) -> str:
 
     A part that the item lacks is left out.
     """
-    made = {
-        "think": _part("think", item.think),
-        "reasoning": "<reasoning>" + "".join(f"<step>{_escape(step)}</step>" for step in item.steps) + "</reasoning>",
-        "reflection": _part("reflection", item.reflection),
-        "adjustment": _part("adjustment", item.adjustment),
-        "output": f"<output>{item.answer}</output>",
-    }
-    return "\n".join(made[part] for part in PARTS if part in parts and made[part])
+    return "\n".join([text for part, text in parts_of(item).items() if part in parts])
+
+
+def parts_of(item: Item) -> dict[str, str]:
+    """Return by name, in schema order, the parts that an item has, each as `render` writes it."""
+    think, steps, reflection, adjustment = item.think, item.steps, item.reflection, item.adjustment or ""
+    if _has_markup("".join((think, *steps, reflection, adjustment))):  # few have any
+        think, reflection, adjustment = _escape(think), _escape(reflection), _escape(adjustment)
+        steps = tuple(map(_escape, steps))
+    made: dict[str, str] = {}
+    # With long texts `+` takes half of the time that an f-string takes.
+    if think:
+        made["think"] = "<think>" + think + "</think>"
+    made["reasoning"] = "<reasoning><step>" + "</step><step>".join(steps) + "</step></reasoning>"
+    if reflection:
+        made["reflection"] = "<reflection>" + reflection + "</reflection>"
+    if adjustment:
+        made["adjustment"] = "<adjustment>" + adjustment + "</adjustment>"
+    made["output"] = f"<output>{item.answer}</output>"
+    return made
 
 
 def write(item: Item) -> str:
@@ -247,6 +256,10 @@ def _part(name: str, text: str | None) -> str:
     return f"<{name}>{_escape(text)}</{name}>" if text else ""
 
 
+def _has_markup(text: str) -> bool:
+    return "&" in text or "<" in text or ">" in text or "\r" in text
+
+
 def _escape(text: str) -> str:
     # A carriage return as it is would be read as a line feed.
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\r", "&#13;")
@@ -254,24 +267,31 @@ def _escape(text: str) -> str:
 
 ESCAPES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'"), ("&amp;", "&"))
 """The references that every XML has, in the order in which they are undone."""
-# What XML allows in a text, less what it would change or read as markup: `<`, other references, the carriage return.
-_PLAIN = r"[^<&\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]*+"
-_TEXT = rf"{_PLAIN}(?:&(?:lt|gt|quot|apos|amp);{_PLAIN})*"
+# The characters of XML, less the carriage return, which it would change.
+_AS_IT_IS = re.compile(r"[\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*+")
+_OTHER_REFERENCE = re.compile("&(?!(?:lt|gt|quot|apos|amp);)")
 _SPACE = r"[ \t\n]*+"
-_STEP = r'<step(?: n="{}")?>{}</step>'
-_NUMBER = "[1-9][0-9]{0,8}"
+PLAIN_STEPS = 12
+"""Steps that a plain reply has at most: each takes a group of the pattern. More are left to the XML parser."""
 
 
 def _element(name: str) -> str:
-    return rf"<{name}>({_TEXT})</{name}>{_SPACE}"
+    return rf"<{name}>([^<]*+)</{name}>{_SPACE}"
 
 
 def _token(name: str, text: str) -> str:
     return rf"<{name}>{_SPACE}({text}){_SPACE}</{name}>{_SPACE}"
 
 
-STEP = re.compile(_STEP.format(f"({_NUMBER})", f"({_TEXT})"))
-_REASONING = rf"<reasoning>{_SPACE}((?:{_STEP.format(_NUMBER, _TEXT)}{_SPACE})+)</reasoning>{_SPACE}"
+def _steps() -> str:
+    """Return the pattern of the first step, which may be followed by that of the second, and so on."""
+    steps = ""
+    for place in range(PLAIN_STEPS, 0, -1):
+        steps = rf'<step(?: n="{place}")?>([^<]*+)</step>{_SPACE}' + (f"(?:{steps})?" if steps else "")
+    return steps
+
+
+_REASONING = rf"<reasoning>{_SPACE}{_steps()}</reasoning>{_SPACE}"
 PLAIN = re.compile(
     rf"<item>{_SPACE}{_element('question')}<options>{_SPACE}{''.join(map(_element, LETTERS))}</options>{_SPACE}"
     rf"(?:{_element('think')})?{_REASONING}(?:{_element('reflection')})?(?:{_element('adjustment')})?"
@@ -290,10 +310,15 @@ def output(text: str) -> Letter | None:
     return LETTERS["ABCDＡＢＣＤ".index(found[-1]) % 4] if found else None
 
 
-def _parser() -> etree.XMLParser:
-    # A parser keeps state; one per call is safe in threads. The encoding is given because the text was decoded long
-    # ago: a reply that declares GB2312 would be read as such.
-    return etree.XMLParser(encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False)
+class _Parser(threading.local):
+    """An XML parser for each thread: it keeps state, and may be used again after an error."""
+
+    def __init__(self) -> None:
+        # The encoding is given because the text was decoded long ago: a reply that declares GB2312 would be read so.
+        self.xml = etree.XMLParser(encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False)
+
+
+_parser = _Parser()
 
 
 @cache

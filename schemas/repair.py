@@ -50,10 +50,11 @@ def mend_as(form: Form[T], text: str) -> tuple[T, tuple[str, ...]] | Malformed:
     for name, repair in REPAIRS.items():
         if len(text) > (MAX_REPLY if name in AROUND else MAX_BYTES):
             break
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:
-            break  # what a declaration would have made of the text is not for a repair to say
-        if "<![CDATA[" in text and name not in AROUND:
-            break
+        if "<!" in text:
+            if "<!DOCTYPE" in text or "<!ENTITY" in text:
+                break  # what a declaration would have made of the text is not for a repair to say
+            if "<![CDATA[" in text and name not in AROUND:
+                break
         if repair is missing_end_tags and fault.reason == "wrong_shape":
             continue  # a well-formed document lacks none
         mended = repair(text, form)
@@ -116,6 +117,8 @@ def cdata(text: str, shape: Shape) -> str:
 
     Not where a `]]>` is left over: one of the sections may have ended before its text did.
     """
+    if "<![CDATA[" not in text:
+        return text
     end = text.rfind("]]>") + 3  # each section that begins before it is closed, so no search is in vain
     written = _CDATA.sub(lambda found: _escape(found[1]), text[:end]) + text[end:]
     return text if "]]>" in written else written
@@ -126,9 +129,10 @@ def tag_spelling(text: str, shape: Shape) -> str:
 
     Where the tags of a name are in pairs without them, they are text.
     """
-    if not _ODD.search(text):
+    loose = _loose(shape)
+    if not any(odd[0] != "<" or loose.match(text, odd.start()) for odd in _ODD.finditer(text)):
         return text
-    tags = list(_loose(shape).finditer(text))
+    tags = list(loose.finditer(text))
     right, odd = Counter[str](), Counter[str]()
     for tag in tags:
         (right if _is_right(tag) else odd)[_canonical(tag)] += 1
@@ -143,7 +147,7 @@ def tag_spelling(text: str, shape: Shape) -> str:
         begin = _canonical(tag)
         return tag[0] if _is_right(tag) or begin not in taken else begin + tag["more"].translate(_SIGNS) + ">"
 
-    return _loose(shape).sub(spell, text)
+    return loose.sub(spell, text)
 
 
 def step_numbers(text: str, shape: Shape) -> str:
@@ -331,7 +335,7 @@ def _markup(shape: Shape) -> re.Pattern[str]:
 @cache
 def _attributes(shape: Shape) -> re.Pattern[str]:
     one = r"""\s+(?!xmlns)[^\W\d][\w.-]*\s*=\s*(?:"[^"<>&]*"|'[^'<>&]*')"""
-    return re.compile(rf"(?!{_STEP_RIGHT})<(?P<name>{_names(shape)})(?P<attributes>(?:{one})+)\s*(?P<empty>/?)>")
+    return re.compile(rf"<(?!{_STEP_RIGHT})(?P<name>{_names(shape)})(?P<attributes>(?:{one})+)\s*(?P<empty>/?)>")
 
 
 _WIDE = {code: code + 0xFEE0 for code in range(ord("!"), ord("~") + 1)}
@@ -344,11 +348,12 @@ _REFERENCE = r"&(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#x[0-9a-fA-F]{1,6});"
 _EMPTY = re.compile(
     rf"(</\w+>\s*)(?:<({'|'.join(OPTIONAL)})(?:\s*/>|>\s*</\2>)\s*)+"
 )  # after an element, not in a text
-_ODD = re.compile(r"[＜＞]|<(?!/?(?:[a-z_]+|[A-D])[\s/>])")  # all that is not spelled right, and some that is text
+# Where a tag that is not spelled right begins or ends, and some text. The search is for one of three characters.
+_ODD = re.compile(r"[<＜＞](?:(?<!<)|(?!/?(?:[a-z_]+|[A-D])[\s/>]))")
 _END = re.compile(r"(?:&lt;|＜)[/／]\s?\w")
 _STEP = re.compile(r"<step((?:\s[^<>]*)?)>")
 _NUMBER = re.compile(r"""\s(?:n|no|num|number|id|index)\s?=\s?["'“”]?(?P<number>\d{1,3})["'“”]?\s?""")
-_STEP_RIGHT = '<step n="[0-9]{1,3}">'
+_STEP_RIGHT = 'step n="[0-9]{1,3}">'
 _STEP_NUMBER = re.compile(r"""\sn\s*=\s*(["'])[0-9]{1,3}\1""")
 _OUTPUT = re.compile(r"<output>([^<]*)</output>")
 _OPTION = re.compile(r"<([ABCD])>([^<]*)</\1>")

@@ -14,19 +14,20 @@ from curate.convert import (
     SETS,
     ConvertParams,
     PromptsParams,
-    chosen,
+    checked,
     convert,
     example,
     language_of,
     quantiles,
     question,
 )
-from curate.shards import WorkersParams
-from schemas.chain import PARTS, render
+from curate.shards import Chunk, WorkersParams
+from schemas.chain import render
+from schemas.chat import asking
 from schemas.export import document
 from schemas.faults import Fault
 from schemas.params import ChatPrompt, load
-from schemas.record import LETTERS, Message
+from schemas.record import LETTERS, Message, Record
 from schemas.rows import write
 from tests.curate.builders import a_record, many_records
 
@@ -117,31 +118,42 @@ def test_an_example_ends_with_its_reply():
     asked = Message(
         role="user", content="问题：《巴黎协定》是在哪一年通过的？\nA. 2012年\nB. 2015年\nC. 2016年\nD. 2018年"
     )
-    assert example(record, PROMPT, "B").messages == (
+    assert example(record, asking(PROMPT), "B").messages == (
         Message(role="system", content="系统"),
         asked,
         Message(role="assistant", content="B"),
     )
-    assert question(record, PROMPT).prompt[-1] == asked
-    assert question(record, PROMPT).answer == "B"
+    assert question(record, asking(PROMPT)).prompt[-1] == asked
+    assert question(record, asking(PROMPT)).answer == "B"
 
 
 def test_a_question_with_braces_is_put_as_it_is():
-    assert "集合{1}" in question(a_record(question="集合{1}有几个元素？"), PROMPT).prompt[-1].content
+    assert "集合{1}" in question(a_record(question="集合{1}有几个元素？"), asking(PROMPT)).prompt[-1].content
+
+
+LINE = msgspec.json.encode(a_record())
+
+
+@pytest.mark.parametrize("data", [LINE, LINE + b"\n", LINE + b"\r\n " + LINE, LINE.replace(b'"basic"', b'"x\\n"')])
+def test_a_chunk_is_read_as_its_rows_are(data):
+    chunk = Chunk("a.jsonl", 1, data)
+
+    assert [plain(record) for record in checked(chunk)] == [plain(record) for record in chunk.rows(Record)]
 
 
 @pytest.mark.parametrize(
-    "record",
+    ("data", "message"),
     [
-        a_record(),
-        a_record(adjustment="改"),
-        a_record(think="", reflection=""),
-        a_record(think="</think><output>A</output>", steps=("<reasoning>&", "]]>"), reflection="\r\n"),
+        (LINE + b"\n\n" + LINE, r"a\.jsonl:8: the line is empty"),
+        (LINE + b"\n" + LINE.replace(b",", b",\n", 1), r"a\.jsonl:8: Input data was truncated"),
+        (LINE + LINE, r"a\.jsonl:7: JSON is malformed"),
+        (LINE + b"\n" + LINE.replace(b'"basic"', b'"Basic"'), r"a\.jsonl:8: .*regex.*\$\.difficulty"),
+        (LINE + b"\n" + LINE.replace(b'"basic"', b'"\xff"'), r"a\.jsonl:8: byte 0xff is not UTF-8"),
     ],
 )
-@pytest.mark.parametrize("parts", [PARTS, ("reasoning", "output"), ("output",), ("reflection", "think"), ()])
-def test_chosen_parts_are_what_rendering_them_alone_gives(record, parts):
-    assert chosen(render(record), parts) == render(record, parts)
+def test_a_row_that_cannot_be_read_is_one_line(data, message):
+    with pytest.raises(Fault, match=message):
+        checked(Chunk("a.jsonl", 7, data))
 
 
 @pytest.mark.parametrize(
@@ -186,16 +198,16 @@ def test_examples_load_as_they_were_made(loaded, variant):
 
     def rows(records):
         replies = [render(r, params.parts) if variant == "reasoning" else r.answer for r in records]
-        examples = [example(r, getattr(prompts, variant), s) for r, s in zip(records, replies, strict=True)]
+        examples = [example(r, asking(getattr(prompts, variant)), s) for r, s in zip(records, replies, strict=True)]
         return [plain(one) for one in examples]
 
     assert loaded(f"sft_{variant}") == {"train": rows(shown), "validation": rows(records["validation"])}
 
 
 def test_prompts_load_as_they_were_made(loaded):
-    prompt = load("prompts", PromptsParams).reasoning
+    ask = asking(load("prompts", PromptsParams).reasoning)
 
-    assert loaded("rollout") == {"train": [plain(question(r, prompt)) for r in ten_records()["rollout"]]}
+    assert loaded("rollout") == {"train": [plain(question(r, ask)) for r in ten_records()["rollout"]]}
 
 
 def test_tables_load_with_every_cell_a_text(loaded):

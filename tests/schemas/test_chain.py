@@ -3,6 +3,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lxml import etree
 
 from schemas import chain
 from schemas.chain import ANSWER, ITEM, JUDGEMENT, Malformed, parse, parse_as, render, write
@@ -238,10 +239,40 @@ def test_a_reply_that_quotes_much_is_refused_in_few_words():
     assert len(found.detail) <= chain.MAX_DETAIL
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_chain_longer_than_the_pattern_is_read_by_the_xml_parser(more):
+    item = an_item(steps=tuple(f"第{n}步" for n in range(chain.PLAIN_STEPS + more)))
+
+    assert parse(write(item)) == item
+    assert (ITEM.plain(write(item)) is None) == bool(more)
+
+
+def test_what_is_wrong_with_a_reply_is_told_without_regard_to_the_replies_before():
+    broken = [PLAIN[:-10], PLAIN.replace("</think>", ""), PLAIN.replace("先", "AT&T"), f"```\n{PLAIN}"]
+    alone = []
+    for reply in broken:
+        with pytest.raises(etree.XMLSyntaxError) as error:
+            etree.fromstring(reply.encode(), etree.XMLParser(encoding="utf-8"))
+        alone.append(str(error.value))
+
+    assert [parse(reply).detail for reply in broken] == alone
+    assert parse(PLAIN.replace("<think>", "<!-- a note --><think>")) == an_item()
+
+
 def test_a_large_text_is_read_in_no_time():
     item = an_item(think="思 & " * 6_000)
 
     assert parse(write(item)) == an_item(think=item.think.strip())
+
+
+@pytest.mark.parametrize("where", ["think", "steps", "reflection", "adjustment"])
+@pytest.mark.parametrize(("mark", "escaped"), [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\r", "&#13;")])
+def test_markup_in_one_text_of_a_chain_is_escaped(where, mark, escaped):
+    text = f"甲{mark}"
+
+    shown = render(an_item(**{where: ("乙", text) if where == "steps" else text}))
+
+    assert f">甲{escaped}</" in shown
 
 
 def test_a_chain_shows_the_chosen_parts_in_schema_order():

@@ -70,6 +70,7 @@ FENCED = an_item(question="下面的代码输出什么？\n```python\nprint(1 < 
         (PLAIN.replace('n="', 'id="'), an_item(), ("step_numbers",)),
         (PLAIN.replace('n="2"', 'n="2" 类="结论"'), an_item(), ("attributes",)),
         (PLAIN.replace("</output>", "</output＞"), an_item(), ("tag_spelling",)),
+        (PLAIN.replace("<think>", "<think ＞"), an_item(), ("tag_spelling",)),
         (PLAIN.replace("Item", "item").replace("item>", "Item>"), an_item(), ("tag_spelling",)),
         (f"```xml\n{PLAIN.replace('item>', 'ITEM >')}\n```", an_item(), ("code_fence", "tag_spelling")),
         (f"<think>先想。</think>\n```xml\n{PLAIN}\n```", an_item(), ("thoughts", "code_fence")),
