@@ -201,6 +201,8 @@ class Project:
         (folder / "data" / "responses").symlink_to(corpus.responses)
         for name in ("verify", "judge"):
             (folder / "data" / "asked" / f"{name}.jsonl").touch()
+        (folder / "curate").mkdir()
+        (folder / "curate" / "decisions.jsonl").touch()
         yaml = YAML()
         document = yaml.load(ROOT / "params.yaml")
         for section, values in {
@@ -338,11 +340,15 @@ def rows(bench: Bench, rows: int) -> Iterator[Row]:
     """
     corpus = bench.corpus(rows)
     with bench.project(corpus, "rows", processes=1) as project:
-        once = run([sys.executable, str(ROOT / "benchmarks/once.py"), "data/responses", "data/once"], project.folder)
-        if once.code:
-            raise SystemExit(f"once: {once.said[-2000:]}")
+        command = [sys.executable, str(ROOT / "benchmarks/once.py"), "data/responses", "data/once"]
+        three = sorted((run(command, project.folder) for _ in range(3)), key=lambda ran: ran.cpu)
+        if failed := next((ran for ran in three if ran.code), None):
+            raise SystemExit(f"once: {failed.said[-2000:]}")
+        once = three[1]
         figures = once.figures() | {"speed": rows / once.cpu}
-        yield Row("to chats, in one go", figures, checked(figures, {"cpu": ("<=", 6)} if rows == FULL else {}))
+        yield Row(
+            "to chats, in one go", figures, checked(figures, {"cpu": ("<=", 6)} if rows == FULL else {}), "median of 3"
+        )
         validate = project.must("validate")
         yield Row("validate", validate.figures() | {"speed": rows / validate.cpu}, note=_validated(project, corpus))
         data = project.folder / "data"

@@ -25,6 +25,6 @@ if __name__ == "__main__":
     with open(out, "wb") as file:
         for path in sorted(responses.iterdir()):
             for chunk in chunks(path):
-                verdicts = (judge(response, checks) for response in chunk.rows(Response))
+                verdicts = (judge(response, checks) for response in chunk.quickly(Response))
                 records = [verdict for verdict in verdicts if isinstance(verdict, Record)]
                 file.write(encode([example(record, ask, render(record, parts)) for record in records]))

@@ -1,6 +1,7 @@
 """Tell a row's life from the files of the stages: what was asked and tried, mended, checked and moved, where it ended.
 
-data/ (and beside it predictions/, datagen/again.jsonl) → lines for a person, or one JSON document.
+data/ (and beside it predictions/, datagen/again.jsonl, curate/decisions.jsonl) → lines for a person, or one JSON
+document.
 
 A file is searched for the bytes of the id, and only lines that hold them are decoded: a million rows take seconds.
 Files that are not there or older than what they are made of are said. The attempts are those that `datagen show` knows.
@@ -19,12 +20,14 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import asdict
 
+from curate import decisions
 from curate.checks import CHECKS, IMPORTED
 from curate.worklist import STAGES as LOST
 from schemas.faults import Fault
 from schemas.record import (
     LETTERS,
     Again,
+    Decision,
     Derived,
     Judged,
     Pair,
@@ -47,6 +50,7 @@ STAGES = {
 DERIVED = ("improve", "vary", "contrast", "translate")
 BESIDE = "../"  # not in the folder of the stages' files, but beside it
 LISTED = f"{BESIDE}datagen/again.jsonl"
+DECIDED = f"{BESIDE}curate/decisions.jsonl"
 SIZE = 4 << 20  # bytes searched at once
 SHOWN = 5  # ids or lines of a kind that are told
 HEAD = 160  # characters of a text that are told
@@ -283,6 +287,7 @@ def tell_stages(asked: Found[Response] | None, listed: list[Found[Again]], files
     for stage, name in STAGES.items():
         if stage == "gate" and not story.ended:
             tell_opinions(files, story)
+            tell_decisions(before, files, story)
         kept: Found[Any] | None = files.one(name, story.id, Placed if stage == "split" else Record)
         dropped = own.get(stage)
         if story.ended:
@@ -325,6 +330,25 @@ def tell_opinions(files: Files, story: Story) -> None:
     for kind in DERIVED:
         for made in files.find(f"asked/{kind}.jsonl", b'"of":' + quoted(story.id), Derived):
             story.tell(kind, f"{made.row.id}, {made.row.how}", made.at)
+
+
+def tell_decisions(record: Record | None, files: Files, story: Story) -> None:
+    """Tell what reviewers decided about the row, and whether it still counts."""
+    path = files.data.parent / DECIDED.removeprefix(BESIDE)
+    numbered = enumerate(decisions.read(path), 1) if path.is_file() else ()
+    own = [(number, row) for number, row in numbered if row.id == story.id]
+    if record is None or not own:
+        return
+    about, content = decisions.standing(row for _, row in own)[story.id], decisions.content(record)
+    fresh, stale = about.fresh(content), about.stale(content)
+    for number, row in own:
+        counts = "" if row in fresh else "; stale: the row was another then" if row in stale else "; taken back later"
+        story.tell("review", f"{_decided(row)}, {row.at}{counts}", f"{path}:{number}")
+
+
+def _decided(row: Decision) -> str:
+    why = f" as {row.reason}" if row.reason else ""
+    return f"{row.reviewer}: {row.verdict}{why}" + (f", {_head(row.note)}" if row.note else "")
 
 
 def tell_side(placed: Found[Placed], unpaired: list[Found[Dropped]], files: Files, story: Story) -> None:
@@ -387,6 +411,8 @@ def _kept(stage: str, before: Record | None, record: Record) -> str:
     """Return what a stage that kept a row did to it."""
     if stage == "validate":
         return f"{_mended(record)}; passed {len(CHECKS)} checks"
+    if stage == "gate" and before is not None and decisions.content(before) != decisions.content(record):
+        return "kept, as a reviewer edited it"
     if stage != "balance" or before is None or before.options == record.options:
         return f"kept, answer {record.answer}" if stage == "balance" else "kept"
     if set(before.options) != set(record.options):

@@ -1,10 +1,11 @@
-"""Keep the records of which verify and judge thought well enough.
+"""Keep the records of which verify, judge and reviewers thought well enough.
 
-decontaminated.jsonl (Record), verify.jsonl (Verification), judge.jsonl (Judged) → gated.jsonl (Record),
-rejects (Reject), metrics.
+decontaminated.jsonl (Record), verify.jsonl (Verification), judge.jsonl (Judged), decisions.jsonl (Decision) →
+gated.jsonl (Record), rejects (Reject), metrics.
 
 A record that was not asked about stays, and so does one that was asked about without a valid reply: nothing is known
-against it. Both are counted.
+against it. Both are counted. A person's word goes over a model's: what reviewers accepted or edited stays, whatever
+verify and judge said of it. Where they surely accept too few, of a topic or of all, the stage fails.
 """
 
 from collections import Counter
@@ -18,12 +19,17 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
+from curate import decisions
+from curate.decisions import Dropped, Rate, Standing
 from curate.rejects import reject
 from curate.shards import chunks
 from schemas.faults import Fault
 from schemas.params import Params, Share, load
-from schemas.record import Judged, Letter, Record, Verification
+from schemas.record import Decision, Judged, Letter, Record, Verification
 from schemas.rows import read, whole, write_json
+
+ENOUGH = 5
+"""Reviewed rows from which a rate is held against its bound: of fewer the interval, an approximation, is too short."""
 
 
 class GateParams(Params, frozen=True):
@@ -33,6 +39,8 @@ class GateParams(Params, frozen=True):
     """Share of the verifying answers that are the record's own."""
     mark: Annotated[float, Meta(ge=1, le=5)]
     """Mean of the judge's five."""
+    accept: Share | None
+    """Share of the reviewed records of a topic, and of all, that reviewers accept as they are; null: no bound."""
 
 
 class Verdict(Struct, frozen=True):
@@ -90,6 +98,66 @@ class Counts:
         }
 
 
+class Reviewed:
+    """What reviewers decided, and how the records it is about are now."""
+
+    def __init__(self, decided: Iterable[Decision]) -> None:
+        self._standing = decisions.standing(decided)
+        self._topics: dict[str, str] = {}
+        self._contents: dict[str, str] = {}
+        self._overruled = 0
+
+    def of(self, record: Record) -> Standing | None:
+        """Return what was decided about a record, and remember the record."""
+        about = self._standing.get(record.id)
+        if about is not None:
+            self._topics[record.id] = record.topic
+            self._contents[record.id] = decisions.content(record)
+        return about
+
+    def overrule(self) -> None:
+        """Count a record that stays because reviewers say so."""
+        self._overruled += 1
+
+    def fresh(self) -> list[Decision]:
+        """Return what stands of the records seen."""
+        return [decision for id_, content in self._contents.items() for decision in self._standing[id_].fresh(content)]
+
+    def rates(self) -> decisions.Rates:
+        """Return the share of the reviewed records that are accepted, in all and by topic."""
+        return decisions.rates(self.fresh(), self._topics)
+
+    def metrics(self) -> dict[str, object]:
+        """Return how many records were accepted, edited and rejected, the accept rate, how far reviewers agree.
+
+        `low` and `high` are the ends of its interval; `stale` counts decisions about another content of a record,
+        `not_there` records decided about that are no more, `overruled` those that verify or judge would have dropped.
+        """
+        fresh, rates = self.fresh(), self.rates()
+        verdicts: dict[str, set[str]] = {}
+        for decision in fresh:
+            verdicts.setdefault(decision.id, set()).add(decision.verdict)
+        worst = Counter(next(kind for kind in ("reject", "edit", "accept") if kind in of) for of in verdicts.values())
+        return {
+            "reviewed": rates.all.reviewed,
+            "accepted": worst["accept"],
+            "edited": worst["edit"],
+            "rejected": worst["reject"],
+            "stale": sum(len(self._standing[id_].stale(content)) for id_, content in self._contents.items()),
+            "not_there": len(self._standing) - len(self._contents),
+            "overruled": self._overruled,
+            **_ends(rates.all),
+            "topics": {
+                topic: {"reviewed": rate.reviewed, "accepted": rate.accepted, **_ends(rate)}
+                for topic, rate in rates.topics.items()
+            },
+            "kappa": {
+                " and ".join(two.reviewers): {"records": two.records, "agreed": two.agreed, "kappa": _round(two.kappa)}
+                for two in decisions.kappa(fresh)
+            },
+        }
+
+
 def verdicts(verifications: Iterable[Verification], judged: Iterable[Judged], params: GateParams) -> Verdicts:
     """Return what the rows say of each id; Fault for an id with two rows of a kind."""
     said = Verdicts({}, {})
@@ -104,8 +172,8 @@ def verdicts(verifications: Iterable[Verification], judged: Iterable[Judged], pa
     return said
 
 
-def gate(record: Record, said: Verdicts) -> tuple[str, str] | None:
-    """Return the reason and detail for which a record is dropped, or None; Fault if another answer was verified."""
+def gate(record: Record, said: Verdicts) -> Dropped | None:
+    """Return why verify or judge has a record dropped, or None; Fault if another answer was verified."""
     for reason, verdict in (
         ("not_verified", said.verify.get(record.id)),
         ("marked_low", said.judge.get(record.id)),
@@ -118,8 +186,49 @@ def gate(record: Record, said: Verdicts) -> tuple[str, str] | None:
                 f"{record.answer}; run `dvc repro` to ask again"
             )
         if verdict.against is not None:
-            return reason, verdict.against
+            return Dropped(reason, verdict.against)
     return None
+
+
+def settled(record: Record, said: Verdicts, reviewed: Reviewed) -> Record | Dropped:
+    """Return the record as it is or as it was edited, or why it is dropped; what reviewers decided counts first."""
+    against, decided = gate(record, said), decisions.verdict(record, reviewed.of(record))
+    if decided is None:
+        return against or record
+    if against is not None and not isinstance(decided, Dropped):
+        reviewed.overrule()
+    return decided
+
+
+def complaint(rates: decisions.Rates, least: float | None) -> str | None:
+    """Return which accept rates are surely, by the upper end of their interval, below the least; None if none is."""
+    low = [topic for topic, rate in rates.topics.items() if _surely_below(rate, least)]
+    named = ", ".join(f"{topic}: {_said(rates.topics[topic])}" for topic in low)
+    if not low and _surely_below(rates.all, least):
+        named = f"all topics: {_said(rates.all)}"
+    if not named:
+        return None
+    mend = "what was rejected (curate worklist)"
+    if low:
+        mend = f"the topics (datagen regen {low[0]}, …)" if low[1:] else f"the topic (datagen regen {low[0]})"
+    return f"gate: {named}, at least {least:g} is asked for; mend {mend} or lower gate.accept"
+
+
+def _surely_below(rate: Rate, least: float | None) -> bool:
+    return least is not None and rate.high is not None and rate.reviewed >= ENOUGH and rate.high < least
+
+
+def _said(rate: Rate) -> str:
+    ends = f"{rate.accept:.2f} [{rate.low:.2f}, {rate.high:.2f}]"
+    return f"{rate.accepted:,} of {rate.reviewed:,} reviewed rows accepted ({ends})"
+
+
+def _ends(rate: Rate) -> dict[str, float | None]:
+    return {"accept": _round(rate.accept), "low": _round(rate.low), "high": _round(rate.high)}
+
+
+def _round(number: float | None) -> float | None:
+    return None if number is None else round(number, 4)
 
 
 def _verified(row: Verification, agreement: float) -> Verdict:
@@ -143,25 +252,31 @@ def _marked(row: Judged, least: float) -> Verdict:
 @click.argument("records", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("verify", type=click.Path(path_type=Path))
 @click.argument("judge", type=click.Path(path_type=Path))
+@click.argument("decided", metavar="DECISIONS", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("rejects", type=click.Path(path_type=Path))
 @click.argument("metrics_file", metavar="METRICS", type=click.Path(path_type=Path))
-def main(records: Path, verify: Path, judge: Path, out: Path, rejects: Path, metrics_file: Path) -> None:
-    """Keep the records of which verify and judge thought well enough."""
-    said = verdicts(read(verify, Verification), read(judge, Judged), load("gate", GateParams))
-    counts = Counts(said)
+def main(records: Path, verify: Path, judge: Path, decided: Path, out: Path, rejects: Path, metrics_file: Path) -> None:
+    """Keep the records of which verify, judge and reviewers thought well enough."""
+    params = load("gate", GateParams)
+    said = verdicts(read(verify, Verification), read(judge, Judged), params)
+    counts, reviewed = Counts(said), Reviewed(decisions.read(decided))
     encode = msgspec.json.Encoder().encode
     with ExitStack() as files:
         kept, dropped = (files.enter_context(whole(path)) for path in (out, rejects))
         for chunk in chunks(records):
             for line, record in zip(chunk.lines(), chunk.rows(Record), strict=True):
-                against = gate(record, said)
-                counts.add(record.id, against and against[0])
-                if against is None:
-                    kept.write(line + b"\n")
+                found = settled(record, said, reviewed)
+                if isinstance(found, Dropped):
+                    counts.add(record.id, found.reason)
+                    dropped.write(encode(reject("gate", record, line, found.reason, found.detail)) + b"\n")
                 else:
-                    dropped.write(encode(reject("gate", record, line, *against)) + b"\n")
-    numbers = counts.metrics()
+                    counts.add(record.id, None)
+                    kept.write((line if found is record else encode(found)) + b"\n")
+        low = complaint(reviewed.rates(), params.accept)
+        if low is not None:
+            raise Fault(low)
+    numbers = counts.metrics() | {"review": reviewed.metrics()}
     write_json(metrics_file, numbers)
     click.echo(f"gate: {numbers['kept']:,} of {numbers['records']:,} kept")
 

@@ -12,23 +12,27 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from itertools import chain, islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, defstruct
 
 from schemas.cluster import cluster, said
 from schemas.faults import Fault
-from schemas.params import Params, Positive, load
+from schemas.params import SLUG, Params, Positive, load
 from schemas.rows import decoded, opened
 
 SIZE = 512 << 10  # bytes of a chunk; of larger ones a row costs up to a fifth more, page faults for the most part
 FEW = 64  # chunks; so many are done here before other processes would be of help
 AHEAD = 2  # chunks under way for each worker
 MEMORY = 256 << 20  # bytes for the chunks under way on a Ray of our own
+
+SLUGS = ("topic", "difficulty", "type")
 
 R = TypeVar("R", bound=Struct)
 S = TypeVar("S")
@@ -60,6 +64,27 @@ class Chunk(Struct, frozen=True):
     def rows(self, row: type[R]) -> Iterator[R]:
         """Yield the rows; Fault `PATH:LINE: what is wrong` at the first bad one."""
         return decoded(self.path, self.line, self.lines(), row)
+
+    def quickly(self, row: type[R]) -> list[R]:
+        """Return what `rows` yields, in a fourth less time: read in one go, each slug looked at once.
+
+        They are of a subclass of `row`, so that none equals a row that was made otherwise.
+        """
+        try:
+            found = msgspec.json.Decoder(_unchecked(row)).decode_lines(self.data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            found = []
+        slugs = {getattr(one, name) for one in found for name in SLUGS}
+        # In one go a blank line is passed over, and a row may take several.
+        if len(found) == len(self.lines()) and all(map(SLUG.fullmatch, slugs)):
+            return found
+        return list(self.rows(row))  # names the line
+
+
+@cache
+def _unchecked(row: type[R]) -> type[R]:
+    """Return a type of row whose slugs are still to be looked at, since their patterns take that fourth."""
+    return cast(type[R], defstruct(row.__name__, [(name, str) for name in SLUGS], bases=(row,), kw_only=True))
 
 
 def chunks(path: Path | str, size: int = SIZE) -> Iterator[Chunk]:

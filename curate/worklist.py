@@ -3,8 +3,9 @@
 responses/<topic>.jsonl of the configured topics (Response), rejects/<stage>.jsonl (Reject) → OUT (Again).
 
 In the order of the grid, one row for each. Listed is what lost the bank a question: a reply that could not be used, a
-question there already, one of a known test, one that was marked low. What `balance`, `split` and `pairs` set aside is
-a good question that was not needed. Rows that were imported cannot be asked again; they are counted.
+question there already, one of a known test, one that was marked low or that a reviewer rejected. What `balance`,
+`split` and `pairs` set aside is a good question that was not needed. Rows that were imported cannot be asked again;
+they are counted.
 """
 
 from collections import Counter

@@ -128,7 +128,8 @@ def _plain(pattern: re.Pattern[str], text: str) -> list[str | None] | None:
     None if the pattern does not fit, a text is blank, or one holds what XML would change, refuse or read as markup.
     """
     found = pattern.fullmatch(text)
-    if not found or not _AS_IT_IS.fullmatch(text) or "]]>" in text:
+    # The search for one character is several times as fast as that for three.
+    if not found or not _AS_IT_IS.fullmatch(text) or ("]" in text and "]]>" in text):
         return None
     texts = [part and part.strip() for part in found.groups()]
     if "&" in text:

@@ -33,6 +33,7 @@ SECTIONS = (
     "vary",
     "contrast",
     "translate",
+    "review",
     "gate",
     "balance",
     "split",

@@ -222,6 +222,27 @@ class Again(Row, frozen=True):
     detail: str
 
 
+class Decision(Row, frozen=True):
+    """What a reviewer decided about a record as it stood before the gate."""
+
+    id: Text
+    """Of the record."""
+    content: Text
+    """The hash of the item that the reviewer saw: another item under this id was not reviewed."""
+    by_chance: bool
+    """Whether the row was drawn by chance, and not for a risk: only such rows tell how good the bank is."""
+    reviewer: Text
+    verdict: Literal["accept", "reject", "edit"]
+    reason: str | None
+    """For a reject, a code from `curate.decisions.REASONS`; None otherwise."""
+    note: str
+    """The reviewer's own words, for people; may be empty."""
+    item: Item | None
+    """For an edit, what the record is to be; None otherwise."""
+    at: Text
+    """When, UTC, ISO 8601."""
+
+
 class Prediction(Row, frozen=True):
     """What a trained model answered to one question."""
 
@@ -242,6 +263,7 @@ SCHEMAS: dict[str, type[Row]] = {
     "preference": Pair,
     "placed": Placed,
     "again": Again,
+    "decision": Decision,
     "prediction": Prediction,
     "verification": Verification,
     "judged": Judged,

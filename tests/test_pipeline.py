@@ -38,7 +38,8 @@ SMALL: dict[str, Any] = {
     "grpo": {
         "held_out": 4,
         "samples": 2,
-        "trainer": TINY | {"max_steps": 2, "save_steps": 1, "num_generations": 4, "max_completion_length": 12},
+        "trainer": TINY
+        | {"max_steps": 2, "save_steps": 1, "logging_steps": 1, "num_generations": 4, "max_completion_length": 12},
     },
     "predict": {variant: {"max_new_tokens": 8} for variant in ("plain", "reasoning", "grpo")},
 }
@@ -91,7 +92,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     rewrite(folder, small)
     printed = dvc(folder, "repro")
-    assert {"generate@economy", "validate", "sft@plain", "grpo", "predict@reasoning", "score"} <= stages_run(printed)
+    wanted = {"generate@economy", "validate", "sft@plain", "grpo", "predict@reasoning", "score", "report", "progress"}
+    assert wanted <= stages_run(printed)
     return folder
 
 
@@ -111,6 +113,70 @@ def test_one_command_ends_in_checked_submissions_and_a_score_for_every_variant(p
 
 def test_a_second_run_has_nothing_to_do(project: Path) -> None:
     assert "up to date" in dvc(project, "repro")
+
+
+@pytest.fixture(scope="module")
+def two_versions(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project under git, and a commit on: more test questions, reported without training anew."""
+    folder = tmp_path_factory.mktemp("versions") / "project"
+    shutil.copytree(project, folder, symlinks=True)
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "first")
+    rewrite(folder, lambda document: document["split"].update(test=0.4))
+    dvc(folder, "repro", "--single-item", "split", "report")
+    git(folder, "commit", "--quiet", "--all", "--message", "more to test on")
+    return folder
+
+
+def git(folder: Path, *words: str) -> None:
+    person = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", *person, *words], cwd=folder, check=True, capture_output=True)
+
+
+def document(folder: Path, *words: str) -> Any:
+    """Return what DVC says as JSON; it may go on with advice."""
+    return json.JSONDecoder().raw_decode(dvc(folder, *words, "--json"))[0]
+
+
+def test_dvc_shows_and_compares_the_headline_of_a_version(two_versions: Path) -> None:
+    shown = document(two_versions, "metrics", "show", "metrics/report.json")
+    changed = document(two_versions, "metrics", "diff", "HEAD~1", "--targets", "metrics/report.json")
+
+    headline = json.loads((two_versions / "metrics/report.json").read_text("utf-8"))
+    assert shown[""]["data"]["metrics/report.json"]["data"] == {
+        name: value for name, value in headline.items() if value is not None
+    }
+    test = changed["metrics/report.json"]["test"]
+    assert test["new"] == headline["test"] > test["old"] > 0
+    assert all(not isinstance(value, dict | list) for value in headline.values())
+
+
+def test_dvc_plots_every_figure_of_both_versions(two_versions: Path) -> None:
+    drawn = document(two_versions, "plots", "diff", "HEAD~1")
+
+    assert drawn.get("errors", []) == []
+    wanted = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text("utf-8"))["plots"]
+    assert list(drawn["data"]) == [name for entry in wanted for name in entry]
+    nothing = {"plots/report/repairs.csv", "plots/report/accept.csv"}  # nothing was mended, nobody has reviewed
+    for name in set(drawn["data"]) - nothing:
+        (plot,) = drawn["data"][name]
+        assert set(plot["revisions"]) == {"workspace", "HEAD~1"}, name
+        assert plot["content"]["data"]["values"], name
+
+
+def test_dvc_runs_an_experiment_and_shows_it_beside_the_others(two_versions: Path) -> None:
+    seed = YAML(typ="safe", pure=True).load((two_versions / "params.yaml").read_text("utf-8"))["split"]["seed"]
+    ran = dvc(two_versions, "exp", "run", "--name", "other-sides", "--set-param", f"split.seed={seed + 1}", "split")
+
+    assert stages_run(ran) >= {"split"}
+    _, head = document(two_versions, "exp", "show")
+    (experiment,) = (revision for run in head["experiments"] for revision in run["revs"])
+    assert experiment["name"] == "other-sides"
+    assert experiment["data"]["params"]["params.yaml"]["data"]["split"]["seed"] == seed + 1
+    assert (
+        experiment["data"]["metrics"]["metrics/split.json"]["data"]
+        != head["data"]["metrics"]["metrics/split.json"]["data"]
+    )
 
 
 def test_a_topics_setting_asks_for_that_topic_alone(project: Path) -> None:
@@ -177,7 +243,7 @@ def test_a_wrong_line_of_params_is_named(project: Path, change: Any, line: str, 
 
 
 def test_each_stage_is_one_word_everywhere() -> None:
-    """The stage, its params section, its module and its tests bear one name; submission has no values to set."""
+    """The stage, its params section, its module and its tests bear one name; three stages have no values to set."""
     yaml = YAML(typ="safe", pure=True)
     stages = yaml.load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
     sections = yaml.load((ROOT / "params.yaml").read_text("utf-8"))
@@ -188,8 +254,19 @@ def test_each_stage_is_one_word_everywhere() -> None:
         assert command.startswith(f"python -m {package}.{name} ")
         assert (ROOT / package / f"{name}.py").is_file()
         assert (ROOT / "tests" / package / f"test_{name}.py").is_file()
-        assert name in sections or name == "submission"
-    shared = {"topics", "difficulties", "types", "prompts", "teachers", "limits", "budget", "prices", "workers"}
+        assert name in sections or name in {"submission", "report", "progress"}
+    shared = {
+        "topics",
+        "difficulties",
+        "types",
+        "prompts",
+        "teachers",
+        "limits",
+        "budget",
+        "prices",
+        "workers",
+        "review",
+    }
     assert set(sections) - set(stages) == shared
 
 

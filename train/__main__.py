@@ -12,6 +12,7 @@ main = Commands(
         "predict": ("train.predict", "answer the test questions"),
         "submission": ("train.submission", "check the answers and write submission.csv"),
         "score": ("train.score", "score every variant against the key"),
+        "progress": ("train.progress", "write the curves and samples of the trainings as one page"),
         "compare": ("train.compare", "print the table of all variants"),
     },
 )

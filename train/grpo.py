@@ -21,6 +21,8 @@ from schemas.faults import Fault
 from schemas.params import Positive, load
 from schemas.record import Prompt, Row
 from train import model as models
+from train import watch
+from train.answers import extract
 from train.rewards import REWARDS, ZScore
 
 REFERENCE = "ref"
@@ -40,6 +42,8 @@ class GrpoParams(models.Source, frozen=True):
     """Prompts kept out of training, sampled before and after it."""
     samples: Positive
     """Replies to each of them."""
+    watch: watch.Watch
+    """Those of them that are answered on the way, once."""
     trainer: dict[str, Any]
     """Handed to trl.GRPOConfig as it stands."""
     seed: int
@@ -124,7 +128,12 @@ def check(params: GrpoParams) -> None:
 
 
 def grpo(
-    params: GrpoParams, network: Any, tokenizer: Any, prompts: Sequence[Prompt], place: Path
+    params: GrpoParams,
+    network: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    place: Path,
+    watching: watch.Watching | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Train; return TRL's trainer and the figures."""
     from datasets import Dataset
@@ -147,7 +156,7 @@ def grpo(
             model=network, reward_funcs=rewards, args=args, train_dataset=data, processing_class=tokenizer
         )
 
-    trainer, figures = models.fit(make, params.trainer, "grpo", place)
+    trainer, figures = models.fit(make, params.trainer, "grpo", place, watching)
     forget_reference(network)
     watched = ("reward", "reward_std", "frac_reward_zero_std", "kl", "grad_norm", "completions/mean_length")
     logged = [line for line in trainer.state.log_history if "reward" in line]
@@ -161,6 +170,30 @@ def forget_reference(network: Any) -> None:
         network.delete_adapter(REFERENCE)
 
 
+def watching(params: GrpoParams, held: Sequence[Prompt], tokenizer: Any, sampling: models.Sampling) -> watch.Watching:
+    """Return which held-out prompts are answered greedily on the way, each reply with its distance from the start."""
+    questions = watch.chosen(held, params.watch.questions, params.seed)
+    asked = [prompt.prompt for prompt in questions]
+    greedy = msgspec.structs.replace(sampling, temperature=0.0)
+
+    def ask(network: Any, step: int, as_it_was: watch.AsItWas) -> list[watch.Reply]:
+        found = {n: text for batch in models.generate(network, tokenizer, asked, greedy) for n, text in batch}
+        replies = [found[n] for n in range(len(asked))]
+        kl = models.divergence(network, tokenizer, asked, replies, sampling.temperature, as_it_was)
+        return [
+            watch.Reply(step=step, id=prompt.id, reply=reply, right=_letter(reply) == prompt.answer, kl=far)
+            for prompt, reply, far in zip(questions, replies, kl, strict=True)
+        ]
+
+    shown = [watch.Watched(id=p.id, question=p.prompt[-1].content, reference=p.answer) for p in questions]
+    return watch.Watching(params.watch.every, shown, ask)
+
+
+def _letter(text: str) -> str | None:
+    found = extract(text)
+    return found[0] if found else None
+
+
 @click.command(help=__doc__.partition("\n")[0])
 @click.argument("prompts", type=click.Path(path_type=Path))
 @click.argument("model")
@@ -172,48 +205,52 @@ def main(prompts: Path, model: str, out: Path, metrics: Path) -> None:
     check(params)
     start = params.model or model
     place = models.workplace("grpo", (params, start), [prompts, Path(start)])
-    models.quiet(local=models.is_local(start))
-    network, tokenizer = models.load(
-        params, start, train=True, seed=params.seed, cpu=bool(params.trainer.get("use_cpu", False))
-    )
-    every = list(rows.read(prompts, Prompt))
-    texts = tokenizer.apply_chat_template(
-        [models.as_dicts(p.prompt) for p in every], add_generation_prompt=True, tokenize=False
-    )
-    fitting = [
-        p
-        for p, ids in zip(every, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True)
-        if len(ids) <= params.max_prompt
-    ]
-    training, held = divide(fitting, params.held_out, params.seed)
-    if len(training) < 2 or not held:
-        raise Fault(f"{prompts}: {len(fitting)} prompts of at most {params.max_prompt} tokens, too few to train on")
-    sampling = _sampling(params)
+    with watch.running(place):
+        models.quiet(local=models.is_local(start))
+        network, tokenizer = models.load(
+            params, start, train=True, seed=params.seed, cpu=bool(params.trainer.get("use_cpu", False))
+        )
+        every = list(rows.read(prompts, Prompt))
+        texts = tokenizer.apply_chat_template(
+            [models.as_dicts(p.prompt) for p in every], add_generation_prompt=True, tokenize=False
+        )
+        fitting = [
+            p
+            for p, ids in zip(every, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True)
+            if len(ids) <= params.max_prompt
+        ]
+        training, held = divide(fitting, params.held_out, params.seed)
+        if len(training) < 2 or not held:
+            raise Fault(f"{prompts}: {len(fitting)} prompts of at most {params.max_prompt} tokens, too few to train on")
+        sampling = _sampling(params)
 
-    def sampled(network: Any) -> list[Reply]:
-        asked = [prompt.prompt for prompt in held for _ in range(params.samples)]
-        replies = {n: text for batch in models.generate(network, tokenizer, asked, sampling) for n, text in batch}
-        return judged(held, params.samples, replies, tokenizer, params.rewards)
+        def sampled(network: Any) -> list[Reply]:
+            asked = [prompt.prompt for prompt in held for _ in range(params.samples)]
+            replies = {n: text for batch in models.generate(network, tokenizer, asked, sampling) for n, text in batch}
+            return judged(held, params.samples, replies, tokenizer, params.rewards)
 
-    first = place / "before.jsonl"  # sampled once: a run that goes on from a checkpoint compares with the same start
-    if not first.exists():
-        rows.write(first, sampled(network))
-    before = list(rows.read(first, Reply))
-    trainer, figures = grpo(params, network, tokenizer, training, place)
-    after = sampled(trainer.model)
-    figures = {
-        "prompts": len(training),
-        "prompts_too_long": len(every) - len(fitting),
-        "reward_before": summary(before, params.rewards),
-        "reward_after": summary(after, params.rewards),
-        "reward_gain": gain(before, after),
-        **figures,
-    }
-    with models.folder(out) as new:
-        models.save(trainer, tokenizer, new, params, "grpo", start, figures)
-        rows.write(new / "samples.jsonl", after)
-    rows.write_json(metrics, figures)
-    shutil.rmtree(place)
+        first = (
+            place / "before.jsonl"
+        )  # sampled once: a run that goes on from a checkpoint compares with the same start
+        if not first.exists():
+            rows.write(first, sampled(network))
+        before = list(rows.read(first, Reply))
+        watched = watching(params, held, tokenizer, sampling)
+        trainer, figures = grpo(params, network, tokenizer, training, place, watched)
+        after = sampled(trainer.model)
+        figures = {
+            "prompts": len(training),
+            "prompts_too_long": len(every) - len(fitting),
+            "reward_before": summary(before, params.rewards),
+            "reward_after": summary(after, params.rewards),
+            "reward_gain": gain(before, after),
+            **figures,
+        }
+        with models.folder(out) as new:
+            models.save(trainer, tokenizer, new, params, "grpo", start, figures)
+            rows.write(new / "samples.jsonl", after)
+        rows.write_json(metrics, figures)
+        shutil.rmtree(place)
     low, high = figures["reward_gain"]["interval95"]
     click.echo(
         f"grpo: {figures['steps']} steps in {figures['seconds']} s, reward {figures['reward_before']['mean']:.3f} → "

@@ -28,9 +28,12 @@ from schemas import rows
 from schemas.faults import Fault
 from schemas.params import Count, Params, Positive
 from schemas.record import Example, Message
+from train import watch
 
 Quantize = Literal["none", "nf4", "int8"]
 GIB = 2**30
+LOGITS = 2**28
+"""Numbers that one pass over a vocabulary may give: 1 GiB of them."""
 OF_THE_RUN = ("resumed_at", "seconds", "steps_per_second", "train_loss", "memory", "last")
 """Figures that differ from run to run of the same training; they go into the metrics only."""
 
@@ -117,6 +120,10 @@ def load(source: Source, path: str, *, train: bool, cpu: bool = False, seed: int
         tokenizer.pad_token = tokenizer.eos_token
     if train and source.quantize != "none":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # the trainer switches it on
+        for part in model.modules():
+            # On some CPUs bitsandbytes packs 4-bit weights when a model first answers, and cannot train on them then.
+            if hasattr(part, "support_avx512bf16_for_cpu"):
+                part.support_avx512bf16_for_cpu = False
     if adapter.is_file():
         model = PeftModel.from_pretrained(model, path, is_trainable=train)
         if train and source.lora:
@@ -260,11 +267,57 @@ def generate(
         torch.manual_seed(sampling.seed + start)
         batch = tokenizer([texts[n] for n in chosen], padding=True, add_special_tokens=False, return_tensors="pt")
         batch = batch.to(model.device)
-        with torch.inference_mode():
+        # Not inference_mode: models answer while they are trained too, and what bitsandbytes converts on a first pass
+        # under that mode could not be trained with.
+        with torch.no_grad():
             out = model.generate(**batch, generation_config=how)
         replies = tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         yield list(zip(chosen, replies, strict=True))
     model.train(training)
+
+
+def divergence(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[Message]],
+    replies: Sequence[str],
+    temperature: float,
+    as_it_was: watch.AsItWas,
+) -> list[float]:
+    """Return how far a model is from the one before training, a mean per token for each reply.
+
+    At each place of a reply the Kullback-Leibler divergence of the next token's distribution, now against before,
+    summed over the whole vocabulary; nothing is drawn. TRL's `kl`, which it logs with a `beta`, estimates the same from
+    the tokens that it sampled.
+    """
+    import torch
+
+    texts = [tokenizer.apply_chat_template(as_dicts(p), add_generation_prompt=True, tokenize=False) for p in prompts]
+    asked, given = _ids(tokenizer, texts), _ids(tokenizer, list(replies))
+    longest = max(len(a) + len(b) for a, b in zip(asked, given, strict=True))
+    batch = max(1, LOGITS // (longest * model.get_output_embeddings().weight.shape[0]))
+
+    def seen(part: slice) -> list[Any]:
+        whole = [torch.tensor(a + b) for a, b in zip(asked[part], given[part], strict=True)]
+        ids = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True).to(model.device)
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in whole], batch_first=True)
+        logits = model(input_ids=ids, attention_mask=mask.to(model.device), use_cache=False).logits
+        starts = [len(a) - 1 for a in asked[part]]
+        return [
+            torch.log_softmax(row[start : len(one)].float() / temperature, dim=-1)
+            for row, start, one in zip(logits, starts, whole, strict=True)
+        ]
+
+    model.eval()
+    found: list[float] = []
+    with torch.no_grad():
+        for first in range(0, len(asked), batch):
+            part = slice(first, first + batch)
+            now = seen(part)
+            with as_it_was():
+                before = seen(part)
+            found += [float((a.exp() * (a - b)).sum(-1).mean()) for a, b in zip(now, before, strict=True)]
+    return [max(0.0, round(value, 6)) for value in found]
 
 
 @contextmanager
@@ -332,13 +385,15 @@ def save(
     (new / "curve.jsonl").write_text(
         "".join(json.dumps(line, sort_keys=True) + "\n" for line in steady), encoding="utf-8"
     )
+    watch.keep(Path(trainer.args.output_dir), new)
     table = "".join(f"| {name} | {value} |\n" for name, value in figures.items() if name not in OF_THE_RUN)
     library = "peft" if adapter.exists() else "transformers"
     kind = stage.partition("@")[0]
     (new / "README.md").write_text(
         f"---\nbase_model: {start}\nlibrary_name: {library}\ntags: [trl, {kind}]\n---\n# {stage}\n\n"
         f"Trained from `{start}` by `python -m train.{kind}`. Every setting is in run.json, the curve in curve.jsonl, "
-        f"replies to held-out questions in samples.jsonl.\n\n| figure | value |\n|---|---|\n{table}",
+        f"replies to held-out questions in samples.jsonl, those on the way in checkpoints.jsonl.\n\n"
+        f"| figure | value |\n|---|---|\n{table}",
         encoding="utf-8",
     )
 
@@ -356,36 +411,12 @@ def memory() -> dict[str, float] | None:
     }
 
 
-def progress(stage: str, place: Path) -> Any:
-    """Return a callback that appends every log line to `log.jsonl` in the workplace and says one now and then."""
-    from transformers import TrainerCallback
-
-    class Progress(TrainerCallback):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.said = time.monotonic()
-            self.began = (self.said, 0)
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kw: Any) -> None:
-            self.began = (time.monotonic(), state.global_step)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kw: Any) -> None:
-            with open(place / "log.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
-            now = time.monotonic()
-            if now - self.said < 20 or not logs:
-                return
-            self.said = now
-            rate = (state.global_step - self.began[1]) / (now - self.began[0])
-            left = (state.max_steps - state.global_step) / rate if rate else 0
-            seen = ", ".join(f"{name} {float(logs[name]):.3f}" for name in ("loss", "reward") if name in logs)
-            click.echo(f"{stage}: step {state.global_step} of {state.max_steps}, {seen}, {left:.0f} s left")
-            sys.stdout.flush()
-
-    return Progress()
-
-
 def fit(
-    make: Callable[[dict[str, Any]], Any], settings: dict[str, Any], stage: str, place: Path
+    make: Callable[[dict[str, Any]], Any],
+    settings: dict[str, Any],
+    stage: str,
+    place: Path,
+    watching: watch.Watching | None,
 ) -> tuple[Any, dict[str, Any]]:
     """Train from the last whole checkpoint, if there is one; return the trainer and how it went.
 
@@ -396,15 +427,19 @@ def fit(
     import torch
 
     before = time.monotonic()
+    if watching:
+        rows.write(place / watch.QUESTIONS, watching.questions)
     trainer = make(settings)
     weights = [weight for weight in trainer.model.parameters() if weight.requires_grad]
     start = [weight.detach().to("cpu", copy=True) for weight in weights]
     while True:
         found = last_checkpoint(place)
+        resumed = int(found.name.partition("-")[2]) if found else 0
         if found:
             click.echo(f"{stage}: goes on from {found.name}")
+        watch.rewind(place, resumed if found else None)
         try:
-            result = _trained(trainer, stage, place, found)
+            result = _trained(trainer, watch.callback(stage, place, watching, start, memory), found)
             break
         except torch.OutOfMemoryError:
             settings = halved(trainer.args, settings, stage)
@@ -417,7 +452,6 @@ def fit(
                 weight.copy_(value)
         trainer = make(settings)
     seconds = time.monotonic() - before
-    resumed = int(found.name.partition("-")[2]) if found else 0
     steps = trainer.state.global_step
     return trainer, {
         "steps": steps,
@@ -448,12 +482,12 @@ def halved(args: Any, settings: dict[str, Any], stage: str) -> dict[str, Any]:
     return made
 
 
-def _trained(trainer: Any, stage: str, place: Path, found: Path | None) -> Any:
+def _trained(trainer: Any, progress: Any, found: Path | None) -> Any:
     from transformers import PrinterCallback, ProgressCallback
 
     for unwanted in () if sys.stderr.isatty() else (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)
-    trainer.add_callback(progress(stage, place))
+    trainer.add_callback(progress)
     if hasattr(trainer.model, "peft_config"):
         # TRL holds an adapter on quantized weights in bfloat16, where the steps of a small learning rate round to
         # nothing; one read from a checkpoint is float32, and a run that goes on would not be the same training.

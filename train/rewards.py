@@ -11,6 +11,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from schemas import chain
+from schemas.neutrality import neutrality_of, surplus
 from train.answers import extract
 
 Reward = Callable[..., list[float]]
@@ -19,8 +20,6 @@ Completion = str | Sequence[dict[str, str]]
 # Simplified and traditional characters alike.
 _FORMAT = re.compile(r"(?:答案|(?i:answer))\s*[：:]\s*[（(]?[A-DＡ-Ｄ](?![A-Za-z])")
 _REASONS = re.compile(r"理由|因为|因為|根据|根據|<step|步骤|步驟|(?i:\bbecause\b|\bstep\s*\d)")
-_BALANCE = re.compile(r"可能|相对|相對|不同观点|不同觀點|平衡")
-_ABSOLUTE = re.compile(r"绝对|絕對|必须|必須|唯一|错误|錯誤")
 
 LONG = 256
 """Tokens up to which a reply loses nothing; it loses all of `length` at twice as many."""
@@ -74,17 +73,11 @@ def preset(completions: Sequence[Completion], **_: Any) -> list[float]:
     made = []
     for text in _texts(completions):
         value = 0.5 + 0.3 * _has_format(text) + 0.2 * bool(_REASONS.search(text))
-        value += 0.1 * (len(_BALANCE.findall(text)) > len(_ABSOLUTE.findall(text)))
+        value += 0.1 * (surplus(text) > 0)
         if extract(text):
             value = max(value, 0.7)
         made.append(round(min(1.0, max(0.1, value)), 4))
     return made
-
-
-def neutrality_of(text: str) -> float:
-    """Return 0.5, plus 10 × balance words and minus 10 × absolutes per character, clamped to [0, 1]."""
-    surplus = len(_BALANCE.findall(text)) - len(_ABSOLUTE.findall(text))
-    return _clamp(0.5 + 10 * surplus / max(20, len(text)))
 
 
 class ZScore:

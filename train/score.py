@@ -16,12 +16,12 @@ import msgspec
 
 from schemas import rows
 from schemas.faults import Fault
+from schemas.neutrality import neutrality_of
 from schemas.params import Params, Share, load
 from schemas.record import LETTERS, Letter
 from train import submission
 from train.answers import accuracy
 from train.compare import table
-from train.rewards import neutrality_of
 
 BY = ("topic", "difficulty", "type")
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from schemas import rows
 from schemas.faults import Fault
 from schemas.params import Count, load
 from schemas.record import Example, Row
 from train import model as models
+from train import watch
 from train.answers import accuracy, extract
 
 
@@ -26,6 +28,8 @@ class SftParams(models.Source, frozen=True):
     """Validation questions answered after training: token accuracy says little about answers."""
     sampling: models.Sampling
     """How they are answered."""
+    watch: watch.Watch
+    """Validation questions answered on the way."""
     trainer: dict[str, Any]
     """Handed to trl.SFTConfig as it stands."""
     seed: int
@@ -62,7 +66,13 @@ def dataset(examples: Sequence[Example], tokenizer: Any, max_length: int | None)
 
 
 def sft(
-    params: SftParams, variant: str, network: Any, tokenizer: Any, data: tuple[Any, Any], place: Path
+    params: SftParams,
+    variant: str,
+    network: Any,
+    tokenizer: Any,
+    data: tuple[Any, Any],
+    place: Path,
+    watching: watch.Watching | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Train; return TRL's trainer and the figures."""
     from trl import SFTConfig, SFTTrainer
@@ -76,7 +86,7 @@ def sft(
         kind = _scoring_labels_only(SFTTrainer) if args.device.type == "cpu" else SFTTrainer
         return kind(model=network, args=args, train_dataset=data[0], eval_dataset=data[1], processing_class=tokenizer)
 
-    trainer, figures = models.fit(make, params.trainer, f"sft@{variant}", place)
+    trainer, figures = models.fit(make, params.trainer, f"sft@{variant}", place, watching)
     figures["eval_loss"] = round(trainer.evaluate()["eval_loss"], 4)
     return trainer, figures
 
@@ -116,6 +126,24 @@ def answered(
     return samples, [_letter(sample.response) == _letter(sample.reference) for sample in samples]
 
 
+def watching(params: SftParams, held: Sequence[Example], tokenizer: Any) -> watch.Watching:
+    """Return which validation questions are answered on the way, always greedily."""
+    questions = watch.chosen(held, params.watch.questions, params.seed)
+    sampling = msgspec.structs.replace(params.sampling, temperature=0.0)
+
+    def ask(network: Any, step: int, as_it_was: watch.AsItWas) -> list[watch.Reply]:
+        samples, verdicts = answered(network, tokenizer, questions, sampling)
+        return [
+            watch.Reply(step=step, id=sample.id, reply=sample.response, right=right, kl=None)
+            for sample, right in zip(samples, verdicts, strict=True)
+        ]
+
+    shown = [
+        watch.Watched(id=e.id, question=e.messages[-2].content, reference=e.messages[-1].content) for e in questions
+    ]
+    return watch.Watching(params.watch.every, shown, ask)
+
+
 def _letter(text: str) -> str | None:
     found = extract(text)
     return found[0] if found else None
@@ -137,20 +165,22 @@ def main(variant: str, train: Path, validation: Path, base: str, out: Path, metr
     if not examples or not held:
         raise Fault(f"{train if not examples else validation}: no rows to train or validate on")
     place = models.workplace(f"sft@{variant}", (params, start), [train, validation, Path(start)])
-    models.quiet(local=models.is_local(start))
-    cpu = bool(params.trainer.get("use_cpu", False))
-    network, tokenizer = models.load(params, start, train=True, seed=params.seed, cpu=cpu)
-    max_length = params.trainer.get("max_length", 1024)
-    data, lengths = dataset(examples, tokenizer, max_length)
-    held_data, _ = dataset(held, tokenizer, max_length)
-    trainer, trained = sft(params, variant, network, tokenizer, (data, held_data), place)
-    samples, verdicts = answered(trainer.model, tokenizer, held[: params.questions], params.sampling)
-    figures: dict[str, Any] = {**lengths, **trained, "validation": accuracy(verdicts)}
-    with models.folder(out) as new:
-        models.save(trainer, tokenizer, new, params, f"sft@{variant}", start, figures)
-        rows.write(new / "samples.jsonl", samples)
-    rows.write_json(metrics, figures)
-    shutil.rmtree(place)
+    with watch.running(place):
+        models.quiet(local=models.is_local(start))
+        cpu = bool(params.trainer.get("use_cpu", False))
+        network, tokenizer = models.load(params, start, train=True, seed=params.seed, cpu=cpu)
+        max_length = params.trainer.get("max_length", 1024)
+        data, lengths = dataset(examples, tokenizer, max_length)
+        held_data, _ = dataset(held, tokenizer, max_length)
+        watched = watching(params, held, tokenizer)
+        trainer, trained = sft(params, variant, network, tokenizer, (data, held_data), place, watched)
+        samples, verdicts = answered(trainer.model, tokenizer, held[: params.questions], params.sampling)
+        figures: dict[str, Any] = {**lengths, **trained, "validation": accuracy(verdicts)}
+        with models.folder(out) as new:
+            models.save(trainer, tokenizer, new, params, f"sft@{variant}", start, figures)
+            rows.write(new / "samples.jsonl", samples)
+        rows.write_json(metrics, figures)
+        shutil.rmtree(place)
     click.echo(
         f"sft@{variant}: {figures['steps']} steps in {figures['seconds']} s, eval loss {figures['eval_loss']}, "
         f"{sum(verdicts)} of {len(verdicts)} validation questions right; {figures['cut']} replies cut, "

@@ -14,20 +14,19 @@ from curate.convert import (
     SETS,
     ConvertParams,
     PromptsParams,
-    checked,
     convert,
     example,
     language_of,
     quantiles,
     question,
 )
-from curate.shards import Chunk, WorkersParams
+from curate.shards import WorkersParams
 from schemas.chain import render
 from schemas.chat import asking
 from schemas.export import document
 from schemas.faults import Fault
 from schemas.params import ChatPrompt, load
-from schemas.record import LETTERS, Message, Record
+from schemas.record import LETTERS, Message
 from schemas.rows import write
 from tests.curate.builders import a_record, many_records
 
@@ -129,31 +128,6 @@ def test_an_example_ends_with_its_reply():
 
 def test_a_question_with_braces_is_put_as_it_is():
     assert "集合{1}" in question(a_record(question="集合{1}有几个元素？"), asking(PROMPT)).prompt[-1].content
-
-
-LINE = msgspec.json.encode(a_record())
-
-
-@pytest.mark.parametrize("data", [LINE, LINE + b"\n", LINE + b"\r\n " + LINE, LINE.replace(b'"basic"', b'"x\\n"')])
-def test_a_chunk_is_read_as_its_rows_are(data):
-    chunk = Chunk("a.jsonl", 1, data)
-
-    assert [plain(record) for record in checked(chunk)] == [plain(record) for record in chunk.rows(Record)]
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (LINE + b"\n\n" + LINE, r"a\.jsonl:8: the line is empty"),
-        (LINE + b"\n" + LINE.replace(b",", b",\n", 1), r"a\.jsonl:8: Input data was truncated"),
-        (LINE + LINE, r"a\.jsonl:7: JSON is malformed"),
-        (LINE + b"\n" + LINE.replace(b'"basic"', b'"Basic"'), r"a\.jsonl:8: .*regex.*\$\.difficulty"),
-        (LINE + b"\n" + LINE.replace(b'"basic"', b'"\xff"'), r"a\.jsonl:8: byte 0xff is not UTF-8"),
-    ],
-)
-def test_a_row_that_cannot_be_read_is_one_line(data, message):
-    with pytest.raises(Fault, match=message):
-        checked(Chunk("a.jsonl", 7, data))
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,21 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 
 from curate.checks import CHECKS
+from curate.decisions import content
 from curate.explain import explain, lines, main, told
-from schemas.record import Again, Derived, Judged, Judgement, Message, Pair, Placed, Prediction, Reject, Verification
+from schemas.record import (
+    Again,
+    Decision,
+    Derived,
+    Judged,
+    Judgement,
+    Message,
+    Pair,
+    Placed,
+    Prediction,
+    Reject,
+    Verification,
+)
 from schemas.rows import write
 from tests.curate.builders import a_record, a_response
 
@@ -146,6 +159,46 @@ def test_a_dropped_row_says_by_what_why_and_how_to_ask_again(root, id_, stage, s
         f"{stage} dropped: {said} (data/rejects/{stage}.jsonl:1)",
         f"ended dropped by {stage}: {reason}",
         f"next ask again: `curate worklist list.jsonl --reason {reason}`, then `datagen again list.jsonl`",
+    ]
+
+
+def a_decision(reviewer: str, verdict: str = "accept", **changes: object) -> Decision:
+    fields = {"id": "6", "content": content(a_record()), "by_chance": True, "reason": None, "note": "", "item": None}
+    fields |= {"reviewer": reviewer, "verdict": verdict, "at": "2026-01-31T12:00:00Z"}
+    return Decision(**(fields | changes))
+
+
+def test_a_reviewed_row_is_told_with_what_was_decided_and_what_of_it_counts(root):
+    write(
+        "curate/decisions.jsonl",
+        [
+            a_decision("ann", "reject", reason="unclear", note="哪一年？"),
+            a_decision("bob", id="1"),
+            a_decision("bob", content="0" * 16),
+            a_decision("ann"),
+        ],
+    )
+
+    assert [line for line in story("6") if "2026-01-31" in line] == [
+        "review ann: reject as unclear, 哪一年？, 2026-01-31T12:00:00Z; taken back later (curate/decisions.jsonl:1)",
+        "bob: accept, 2026-01-31T12:00:00Z; stale: the row was another then (curate/decisions.jsonl:3)",
+        "ann: accept, 2026-01-31T12:00:00Z (curate/decisions.jsonl:4)",
+    ]
+
+
+def test_a_row_that_a_reviewer_edited_is_told_so(root):
+    gated = [a_record(id=id_, question="改过的问题？" if id_ == "6" else "问题？") for id_ in KEPT["gated"]]
+    write("data/gated.jsonl", gated)
+
+    assert "gate kept, as a reviewer edited it (data/gated.jsonl:2)" in story("6")
+
+
+def test_a_row_that_a_reviewer_rejected_may_be_asked_again(root):
+    write("data/rejects/gate.jsonl", [a_reject("4", "gate", "rejected_by_reviewer", "ann: unclear")])
+
+    assert story("4")[-2:] == [
+        "ended dropped by gate: rejected_by_reviewer",
+        "next ask again: `curate worklist list.jsonl --reason rejected_by_reviewer`, then `datagen again list.jsonl`",
     ]
 
 

@@ -18,8 +18,8 @@ STAGES = (
     "dedup data/validated.jsonl data/dedup.jsonl data/rejects/dedup.jsonl metrics/dedup.json",
     "decontaminate data/dedup.jsonl held data/decontaminated.jsonl data/rejects/decontaminate.jsonl"
     " metrics/decontaminate.json",
-    "gate data/decontaminated.jsonl data/asked/verify.jsonl data/asked/judge.jsonl data/gated.jsonl"
-    " data/rejects/gate.jsonl metrics/gate.json",
+    "gate data/decontaminated.jsonl data/asked/verify.jsonl data/asked/judge.jsonl decisions.jsonl"
+    " data/gated.jsonl data/rejects/gate.jsonl metrics/gate.json",
     "balance data/gated.jsonl data/balanced.jsonl data/rejects/balance.jsonl metrics/balance.json",
     "split data/balanced.jsonl data/train.jsonl data/rollout.jsonl data/validation.jsonl data/test.jsonl"
     " data/sides.jsonl data/rejects/split.jsonl metrics/split.json",
@@ -53,6 +53,7 @@ def test_the_same_input_gives_the_same_bytes(a_project):
     ]
     broken = [a_response(id="broken", content="<item>")]
     (a_project / "held").mkdir()
+    (a_project / "decisions.jsonl").touch()
     for name in ASKED:
         write(a_project / f"data/{name}.jsonl", [])
     write(

@@ -4,8 +4,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import asdict
 
 from curate import shards, validate
 from curate.shards import Chunk, WorkersParams, chunks, spread
@@ -179,3 +181,28 @@ def test_the_params_say_where_a_stage_works(a_project):
     )
 
     assert done.stdout == "validate: 0 of 3,000 kept\n", done.stderr
+
+
+LINE = msgspec.json.encode(a_record())
+
+
+@pytest.mark.parametrize("data", [LINE, LINE + b"\n", LINE + b"\r\n " + LINE, LINE.replace(b'"basic"', b'"x\\n"')])
+def test_a_chunk_is_read_quickly_as_its_rows_are(data):
+    chunk = Chunk("a.jsonl", 1, data)
+
+    assert list(map(asdict, chunk.quickly(Record))) == list(map(asdict, chunk.rows(Record)))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (LINE + b"\n\n" + LINE, r"a\.jsonl:8: the line is empty"),
+        (LINE + b"\n" + LINE.replace(b",", b",\n", 1), r"a\.jsonl:8: Input data was truncated"),
+        (LINE + LINE, r"a\.jsonl:7: JSON is malformed"),
+        (LINE + b"\n" + LINE.replace(b'"basic"', b'"Basic"'), r"a\.jsonl:8: .*regex.*\$\.difficulty"),
+        (LINE + b"\n" + LINE.replace(b'"basic"', b'"\xff"'), r"a\.jsonl:8: byte 0xff is not UTF-8"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_one_line(data, message):
+    with pytest.raises(Fault, match=message):
+        Chunk("a.jsonl", 7, data).quickly(Record)

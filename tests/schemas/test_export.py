@@ -8,6 +8,7 @@ from schemas.export import FOLDER, document, main
 from schemas.record import (
     SCHEMAS,
     Again,
+    Decision,
     Derived,
     Example,
     Judged,
@@ -20,7 +21,7 @@ from schemas.record import (
     Reject,
     Verification,
 )
-from tests.curate.builders import a_record, a_response
+from tests.curate.builders import a_record, a_response, an_item
 
 MARKS = {"rigor": 4, "difficulty": 3, "innovation": 3, "clarity": 5, "educational_value": 4}
 RECORD = a_record()
@@ -35,6 +36,17 @@ ROWS = {
     "placed": Placed(id="1", cluster="ff", side="rollout"),
     "again": Again(
         id="1", topic="economy", difficulty="basic", type="factual", sample=0, round=1, reason="x", detail=""
+    ),
+    "decision": Decision(
+        id="1",
+        content="0",
+        by_chance=True,
+        reviewer="x",
+        verdict="edit",
+        reason=None,
+        note="",
+        item=an_item(),
+        at="2026",
     ),
     "prediction": Prediction(id="1", response="", answer="D", strategy="output"),
     "verification": Verification(

@@ -30,6 +30,7 @@ SMALL = {
         variant: {
             "questions": 8,
             "sampling": {"max_new_tokens": 8, "batch_size": 8},
+            "watch": {"questions": 4, "every": 2},
             "trainer": {
                 "max_length": 160,
                 "max_steps": 8,
@@ -47,6 +48,7 @@ SMALL = {
     "grpo": {
         "held_out": 4,
         "samples": 2,
+        "watch": {"questions": 3, "every": 1},
         "trainer": {
             "max_steps": 2,
             "per_device_train_batch_size": 8,

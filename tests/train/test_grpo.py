@@ -55,7 +55,16 @@ def test_rewards_are_shown_before_and_after_training(trained):
         figures["reward_after"]["mean"] - figures["reward_before"]["mean"], abs=1e-3
     )
     assert "reward" in figures["last"]
+    seen = [json.loads(line) for line in (trained / "models/grpo/checkpoints.jsonl").read_text("utf-8").splitlines()]
+    assert [reply["step"] for reply in seen] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert {reply["id"] for reply in seen} <= held_out(trained)
+    assert [reply["kl"] for reply in seen[:3]] == [0.0, 0.0, 0.0]
     assert (trained / "models/grpo/model.safetensors").exists()
+
+
+def held_out(project):
+    lines = (project / "models/grpo/samples.jsonl").read_text("utf-8").splitlines()
+    return {json.loads(line)["id"] for line in lines}
 
 
 def test_a_run_that_failed_late_goes_on_and_keeps_its_start(trained, changed, monkeypatch):
@@ -102,6 +111,8 @@ def test_out_of_memory_an_adapter_goes_on_and_trls_copy_of_it_is_not_kept(traine
     assert "out of GPU memory with 8 rows" in capsys.readouterr().out
     assert (trained / "models/g3/adapter_model.safetensors").exists()
     assert not (trained / "models/g3/ref").exists()
+    seen = [json.loads(line) for line in (trained / "models/g3/checkpoints.jsonl").read_text("utf-8").splitlines()]
+    assert [reply["step"] for reply in seen] == [0, 0, 0, 1, 1, 1, 2, 2, 2]  # those of the first try are taken back
 
 
 @pytest.mark.parametrize(

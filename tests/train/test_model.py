@@ -6,6 +6,7 @@ import pytest
 from schemas.faults import Fault
 from schemas.record import Message
 from train import model as models
+from train import watch
 
 LORA = models.Lora(r=4, alpha=8, dropout=0.0, targets=["q_proj", "v_proj"], bias="none")
 GREEDY = models.Sampling(
@@ -90,6 +91,39 @@ def test_an_adapter_is_trained_on(project, tmp_path):
     trained = [name for name, weight in again.named_parameters() if weight.requires_grad]
     assert trained
     assert all("lora_" in name for name in trained)
+
+
+def test_the_distance_from_the_start_is_exact_whatever_the_batch(project, monkeypatch):
+    import torch
+
+    network, tokenizer = models.load(a_source(lora=LORA), "models/base", train=True)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    start = [weight.detach().clone() for weight in weights]
+    texts = ["第1号", "第1号条约", ""]
+
+    def far():
+        return models.divergence(network, tokenizer, CHATS, texts, 0.5, lambda: watch.as_it_was(weights, start))
+
+    unchanged = far()
+    with torch.no_grad():
+        torch.manual_seed(1)
+        for weight in weights:
+            weight.add_(torch.randn_like(weight) * 0.1)
+    found = far()
+    monkeypatch.setattr(models, "LOGITS", 1)
+    one_by_one = far()
+
+    asked = tokenizer.apply_chat_template(models.as_dicts(CHATS[0]), add_generation_prompt=True, tokenize=False)
+    prompt, whole = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in (asked, asked + texts[0]))
+    with torch.no_grad():
+        now = torch.log_softmax(network(torch.tensor([whole])).logits[0] / 0.5, -1)
+        with watch.as_it_was(weights, start):
+            before = torch.log_softmax(network(torch.tensor([whole])).logits[0] / 0.5, -1)
+    by_hand = torch.nn.functional.kl_div(before, now, log_target=True, reduction="none").sum(-1)[len(prompt) - 1 :]
+    assert unchanged == [0.0, 0.0, 0.0]
+    assert found[0] == pytest.approx(by_hand.mean().item(), rel=1e-3)
+    assert one_by_one == pytest.approx(found, rel=1e-3)
+    assert min(found) > 0
 
 
 def test_four_bits_load_and_answer_without_a_gpu(project):
@@ -188,10 +222,10 @@ def test_out_of_memory_the_batch_is_halved_and_the_work_goes_on(tmp_path, capsys
                 raise torch.OutOfMemoryError
             return SimpleNamespace(training_loss=0.5)
 
-    _, figures = models.fit(Trainer, {"per_device_train_batch_size": 8}, "sft@plain", tmp_path)
+    _, figures = models.fit(Trainer, {"per_device_train_batch_size": 8}, "sft@plain", tmp_path, None)
 
     assert figures["batch"] == [2, 4]
     assert "out of GPU memory with 8 rows" in capsys.readouterr().out
     start = network.weight.item()
     with pytest.raises(Fault, match="out of GPU memory with 3 rows"):
-        models.fit(Trainer, {"per_device_train_batch_size": 3}, "sft@plain", tmp_path)
+        models.fit(Trainer, {"per_device_train_batch_size": 3}, "sft@plain", tmp_path, None)

@@ -33,6 +33,22 @@ def test_a_run_leaves_model_config_curve_samples_and_card(trained):
     assert not list((trained / ".store/checkpoints/sft@reasoning").iterdir())
 
 
+def test_the_same_questions_are_answered_on_the_way_to_the_trained_model(trained):
+    out = trained / "models/reasoning"
+    replies, samples, watched = (
+        [json.loads(line) for line in (out / name).read_text("utf-8").splitlines()]
+        for name in ("checkpoints.jsonl", "samples.jsonl", "watched.jsonl")
+    )
+
+    assert [reply["step"] for reply in replies] == [step for step in (0, 2, 4, 6, 8) for _ in range(4)]
+    assert [reply["id"] for reply in replies] == [one["id"] for one in watched] * 5
+    by_id = {sample["id"]: sample for sample in samples}
+    assert {reply["id"]: reply["reply"] for reply in replies[-4:]} == {
+        one["id"]: by_id[one["id"]]["response"] for one in watched
+    }
+    assert all(one["question"] == by_id[one["id"]]["prompt"] for one in watched)
+
+
 def test_the_loss_on_a_cpu_is_trls(project):
     from trl import SFTConfig, SFTTrainer
 

@@ -1,0 +1,1 @@
+"""What `audit` compares: two versions of the project, their records, causes and scores."""
