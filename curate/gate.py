@@ -40,7 +40,7 @@ class GateParams(Params, frozen=True):
     mark: Annotated[float, Meta(ge=1, le=5)]
     """Mean of the judge's five."""
     accept: Share | None
-    """Share of the reviewed records of a topic, and of all, that reviewers accept as they are; null: no bound."""
+    """Share of the reviewed records of a topic, and of all, drawn by chance, that are accepted; null: no bound."""
 
 
 class Verdict(Struct, frozen=True):
@@ -130,8 +130,9 @@ class Reviewed:
     def metrics(self) -> dict[str, object]:
         """Return how many records were accepted, edited and rejected, the accept rate, how far reviewers agree.
 
-        `low` and `high` are the ends of its interval; `stale` counts decisions about another content of a record,
-        `not_there` records decided about that are no more, `overruled` those that verify or judge would have dropped.
+        The rate is of the `by_chance` records that were drawn so, `low` and `high` the ends of its interval; `stale`
+        counts decisions about another content of a record, `not_there` records decided about that are no more,
+        `overruled` those that verify or judge would have dropped.
         """
         fresh, rates = self.fresh(), self.rates()
         verdicts: dict[str, set[str]] = {}
@@ -139,7 +140,8 @@ class Reviewed:
             verdicts.setdefault(decision.id, set()).add(decision.verdict)
         worst = Counter(next(kind for kind in ("reject", "edit", "accept") if kind in of) for of in verdicts.values())
         return {
-            "reviewed": rates.all.reviewed,
+            "reviewed": len(verdicts),
+            "by_chance": rates.all.reviewed,
             "accepted": worst["accept"],
             "edited": worst["edit"],
             "rejected": worst["reject"],

@@ -316,7 +316,7 @@ def reviewers(quality: Quality, drawn: dict[str, Figure]) -> Iterable[Part]:
             for topic, rate in review.topics.items()
         ),
         formats=("", "{:,}", "{:,}", "{:.1%}", "{:.1%}", "{:.1%}"),
-        note="Low and high: the ends of Wilson's 95 % interval.",
+        note="Of the records drawn by chance. Low and high: the ends of Wilson's 95 % interval.",
     )
     names = sorted({name for name, _ in decided.verdicts})
     yield Table(
@@ -478,7 +478,7 @@ TILES = (
     ("letters_uneven", "Letters off a quarter", "{:.2%}", "at most"),
     ("agreement", "Verify agrees", "{:.1%}", ""),
     ("mark", "Mean mark", "{:.2f}", "of 5"),
-    ("accept", "Reviewers accept", "{:.1%}", "of {reviewed:,} reviewed"),
+    ("accept", "Reviewers accept", "{:.1%}", "{reviewed:,} reviewed"),
     ("test", "Test questions", "{:,}", ""),
 )
 

@@ -178,7 +178,7 @@ def accepted(quality: Quality) -> Figure:
     rates = quality.gate.review.topics
     rows = {topic: (rate.accept, rate.low, rate.high, rate.reviewed) for topic, rate in rates.items()}
     columns = ("accept", "low", "high", "reviewed")
-    note = "The share of the reviewed records that no reviewer rejects or edits; its 95 % interval is in the table."
+    note = "Records drawn by chance that no reviewer rejects or edits; the 95 % interval is in the table."
     return Figure("accept", "Records accepted, by topic", "topic", columns, rows, ("accept",), note, shares=True)
 
 

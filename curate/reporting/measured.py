@@ -52,7 +52,7 @@ class Dedup(Kept, frozen=True):
 
 
 class Rate(Struct, frozen=True):
-    """How many reviewed records were accepted as they are, with the ends of the interval; None of none."""
+    """How many reviewed records drawn by chance were accepted, with the ends of the interval; None of none."""
 
     reviewed: int
     accepted: int

@@ -628,8 +628,8 @@ def _by_topic(bank: Bank, rates: decisions.Rates) -> Table:
             for name, rate in counted.items()
         ),
         formats=("", "{:,}", "{:,}", "{:.1%}", "{:.1%}", "{:.1%}"),
-        note="Wilson's 95 % interval. A row that one reviewer rejects or edits is not accepted; a stale decision does "
-        "not count.",
+        note="Of the rows drawn by chance, with Wilson's 95 % interval. A row that one reviewer rejects or edits is "
+        "not accepted; a stale decision does not count.",
     )
 
 

@@ -133,6 +133,7 @@ def test_the_stage_keeps_lines_as_they_were_and_counts(a_project, monkeypatch):
         "judge": {"replied": 1, "without_reply": 1, "not_asked": 8, "not_there": 1},
         "review": {
             "reviewed": 0,
+            "by_chance": 0,
             "accepted": 0,
             "edited": 0,
             "rejected": 0,
@@ -225,6 +226,7 @@ def test_what_reviewers_decided_is_done_and_counted(a_project, monkeypatch):
     }
     assert found == {
         "reviewed": 4,
+        "by_chance": 4,
         "accepted": 2,
         "edited": 1,
         "rejected": 1,
