@@ -232,7 +232,7 @@ def described(cause: Cause) -> str:
 
 def _effect(cause: Cause, effects: Mapping[str, Effect], rejected: Mapping[str, int]) -> str:
     """Return what happened where a cause is at work."""
-    if cause.reach == "scores":
+    if cause.reach == "scores" or cause.topics == ():
         return ""
     if cause.topics is None:
         dropped = {

@@ -343,6 +343,15 @@ def test_decisions_that_came_are_counted_and_are_about_their_topics(project: Pro
     assert "1 reviewed, 0 accepted, 1 rejected, 0 edited, 2 stale" in said(compared)
 
 
+def test_an_empty_file_of_decisions_is_about_no_topic(project: Project):
+    project.commit("v1", a_bank({"train": [numbered(1)]}))
+    project.commit("v2", a_bank({"train": [numbered(1)]}), {"curate/decisions.jsonl": ""}, ["curate/decisions.jsonl"])
+
+    told = said(differences(version("v1"), version("v2")))
+
+    assert "  decisions curate/decisions.jsonl" in told.splitlines()
+
+
 # --- scores --------------------------------------------------------------------------------------------------------
 
 
