@@ -33,6 +33,8 @@ AHEAD = 2  # chunks under way for each worker
 MEMORY = 256 << 20  # bytes for the chunks under way on a Ray of our own
 
 SLUGS = ("topic", "difficulty", "type")
+_WORK: list[Callable[[Any], Any]] = []
+"""What this process was begun for, if it is one of several."""
 
 R = TypeVar("R", bound=Struct)
 S = TypeVar("S")
@@ -118,15 +120,26 @@ def spread(work: Callable[[S], T], pieces: Iterable[S], workers: WorkersParams |
 
 def _here(work: Callable[[S], T], pieces: Iterator[S], processes: int) -> Iterator[T]:
     # spawn: a forked child of a process with threads (pyarrow's, numpy's) may hang on a lock that nobody holds.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+    # The work goes to each process once, not with each piece: it may hold much, such as the questions of all tests.
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin, initargs=(work,)) as pool:
         try:
-            yield from _in_order(pieces, processes, lambda piece: pool.submit(work, piece), lambda task: task.result())
+            yield from _in_order(pieces, processes, lambda piece: pool.submit(_do, piece), lambda task: task.result())
         except BrokenProcessPool:
             raise Fault(
                 "workers: a process died, killed from outside or for want of memory; set workers.processes lower"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin(work: Callable[[S], T]) -> None:
+    """Have this process do this work, and end with its parent."""
+    _WORK[:] = [work]
+    _end_with_parent()
+
+
+def _do(piece: Any) -> Any:
+    return _WORK[0](piece)
 
 
 def _end_with_parent() -> None:
