@@ -64,7 +64,7 @@ class Dropped(Struct, frozen=True):
 
 
 class Rate(Struct, frozen=True):
-    """How many of the reviewed records were accepted as they are, with the ends of the interval; None of none."""
+    """How many reviewed records drawn by chance were accepted, with the ends of the interval; None of none."""
 
     reviewed: int
     accepted: int

@@ -15,9 +15,9 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
+from curate.decisions import Rate
 from curate.reporting.attention import findings
 from curate.reporting.figures import Figure, figures
-from curate.reporting.measured import Rate
 from curate.reporting.quality import DROP, SIDES, Quality, gathered, uneven
 from curate.reporting.tallies import EXACT, MARKS, PARTS, Example, quantile
 from schemas.page import Cell, Details, Facts, Part, Section, Table, Words, page

@@ -6,6 +6,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from curate.decisions import Rate
 from schemas.faults import Fault
 
 M = TypeVar("M")
@@ -49,16 +50,6 @@ class Dedup(Kept, frozen=True):
     """And how many rows are like another but for their answer."""
 
     near_other_answer: int
-
-
-class Rate(Struct, frozen=True):
-    """How many reviewed records drawn by chance were accepted, with the ends of the interval; None of none."""
-
-    reviewed: int
-    accepted: int
-    accept: float | None
-    low: float | None
-    high: float | None
 
 
 class Agreement(Struct, frozen=True):

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from ruamel.yaml import YAML
 
+from curate.decisions import Rate
 from curate.reporting import measured, tallies
 from curate.reporting.quality import DROP, SIDES, Grid, Quality, Reviewers
 from schemas.params import Topic, Wording
@@ -61,7 +62,7 @@ def a_review(**changes: Any) -> measured.Review:
         "stale": 0,
         "not_there": 0,
         "overruled": 0,
-        "topics": {topic: measured.Rate(**RATES) for topic in TOPICS},
+        "topics": {topic: Rate(**RATES) for topic in TOPICS},
         "kappa": {"lin and wu": measured.Agreement(20, 19, 0.9)},
     }
     return measured.Review(**(fields | changes))

@@ -3,6 +3,7 @@ from collections import Counter
 import pytest
 from msgspec.structs import replace
 
+from curate.decisions import Rate
 from curate.reporting import measured, tallies
 from curate.reporting.attention import RULES, findings, surely_below
 from curate.reporting.quality import Quality
@@ -52,7 +53,7 @@ WRONG = [
     (lambda: with_review(reviewed=0), "nobody has reviewed", "the bank"),
     (lambda: with_review(stale=3), "reviews are stale", "curate/decisions.jsonl"),
     (
-        lambda: with_review(topics={"economy": measured.Rate(**RATES | {"accept": 0.75})}),
+        lambda: with_review(topics={"economy": Rate(**RATES | {"accept": 0.75})}),
         "reviewers accept little",
         "economy",
     ),
