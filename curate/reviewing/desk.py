@@ -13,17 +13,16 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from threading import RLock
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from curate import decisions
 from curate.checks import CHECKS, ValidateParams, reading
 from curate.gate import ENOUGH, GateParams, Reviewed, complaint
-from curate.reviewing.sample import NOTHING, RISKS, ReviewParams, Shown, asked, sample
-from curate.shards import chunks
+from curate.reviewing.sample import NOTHING, RISKS, ReviewParams, Shown, asked, named, sample
 from schemas.chain import Malformed, parse, write
 from schemas.faults import Fault
 from schemas.page import Cell, Facts, Part, Run, Section, Table, Words, page
@@ -435,19 +434,10 @@ def found(places: Places, ids: frozenset[str]) -> dict[str, Shown]:
         (row for row in read(places.judge, Judged) if row.id in ids),
     )
     shown = {}
-    for chunk in chunks(places.records):
-        for line, named in zip(chunk.lines(), chunk.rows(Named), strict=True):
-            if named.id in ids:
-                record = msgspec.json.decode(line, type=Record)
-                about = said.get(record.id, NOTHING)
-                shown[record.id] = Shown(record, decisions.content(record), False, tuple(about.risks()), about)
+    for id_, record in named(places.records, ids).items():
+        about = said.get(id_, NOTHING)
+        shown[id_] = Shown(record, decisions.content(record), False, tuple(about.risks()), about)
     return shown
-
-
-class Named(Struct, frozen=True):
-    """What of a record is looked for."""
-
-    id: str
 
 
 # --- one row -------------------------------------------------------------------------------------------------------
@@ -459,9 +449,9 @@ def _judge(row: Judged | None) -> Judge | None:
     return Judge(row.judgement, None if row.judgement is None else row.judgement.mean(), row.teacher, row.fault)
 
 
-def item_of(record: Record) -> Item:
-    """Return what a record says, without where it belongs and came from."""
-    return Item(**{name: getattr(record, name) for name in Item.__struct_fields__})
+def item_of(row: Item | Draft) -> Item:
+    """Return what a record says, without where it belongs and came from, or what an edit comes to."""
+    return Item(**{name: getattr(row, name) for name in Item.__struct_fields__})
 
 
 def tidied(draft: Draft) -> Draft:
@@ -483,35 +473,34 @@ def _tidy(text: str) -> str:
 
 def checked(record: Record, item: Draft | Item, params: ValidateParams) -> Checks:
     """Return how a record would pass the checks if this were its item."""
-    changed = any(getattr(item, name) != getattr(record, name) for name in Item.__struct_fields__)
-    fields = {name: getattr(item, name) for name in Item.__struct_fields__}
-    blank = [Problem("blank", what) for what in _blank(fields)]
+    whole = item_of(item)
+    changed = whole != item_of(record)
+    blank = [Problem("blank", what) for what in _blank(whole)]
     if blank:
         return Checks(0, tuple(blank), changed)
-    whole = Item(**fields)
     again = parse(write(whole))
     if isinstance(again, Malformed):
         return Checks(0, (Problem(again.reason, again.detail),), changed)
     if again != whole:
         return Checks(0, (Problem("not_xml", "what is written as XML is not what is read back"),), changed)
-    seen = reading(replace(record, **fields), params.script)
+    seen = reading(replace(record, **asdict(whole)), params.script)
     details = {code: check(seen, params) for code, check in CHECKS.items()}
     failed = tuple(Problem(code, detail) for code, detail in details.items() if detail is not None)
     return Checks(len(details) - len(failed), failed, changed)
 
 
-def _blank(fields: dict[str, Any]) -> Iterator[str]:
+def _blank(item: Item) -> Iterator[str]:
     """Yield what is missing, for a person."""
-    if not fields["question"]:
+    if not item.question:
         yield "the question is empty"
-    for letter, option in zip(LETTERS, fields["options"], strict=True):
+    for letter, option in zip(LETTERS, item.options, strict=True):
         if not option:
             yield f"option {letter} is empty"
-    if not fields["steps"]:
+    if not item.steps:
         yield "there is no step"
-    if not all(fields["steps"]):
+    if not all(item.steps):
         yield "a step is empty: fill it, or take it out"
-    if fields["answer"] not in LETTERS:
+    if item.answer not in LETTERS:
         yield "no option is marked as right"
 
 
@@ -525,7 +514,7 @@ def _item(record: Record, wanted: Wanted, params: ValidateParams) -> Item | None
         raise Refused("invalid", "; ".join(f"{problem.code}: {problem.detail}" for problem in checks.failed))
     if not checks.changed:
         raise Refused("invalid", "The edit changes nothing: accept the row, or close the edit.")
-    return Item(**{name: getattr(draft, name) for name in Item.__struct_fields__})
+    return item_of(draft)
 
 
 def _unfit(decision: Decision) -> str | None:
@@ -564,27 +553,25 @@ def summary(bank: Bank, decided: Iterable[Decision], reviewer: str) -> list[Sect
     reviewed = Reviewed(decided)
     for shown in rows.values():
         reviewed.of(shown.record)
-    fresh, rates = reviewed.fresh(), reviewed.rates()
+    fresh, rates, stale = reviewed.fresh(), reviewed.rates(), _stale(rows, decided)
+    gone = {decision.id for decision in decided} - set(rows)
     return [
-        Section("Decisions", _told(bank, decided, fresh, reviewed)),
+        Section("Decisions", _told(set(bank.sample), fresh, rates.all, len(stale.rows), len(gone))),
         Section("The gate", (Words((_gate(rates, bank.gate.accept),)),)),
         Section("Accept rate by topic", (_by_topic(bank, rates),)),
         Section("Agreement", _agreement(rows, fresh, reviewer)),
         Section("Reasons", (_reasons(fresh),)),
-        Section("Stale", (_stale(rows, decided),)),
+        Section("Stale", (stale,)),
     ]
 
 
-def _told(bank: Bank, decided: list[Decision], fresh: list[Decision], reviewed: Reviewed) -> tuple[Part, ...]:
-    there = bank.rows()
+def _told(sampled: set[str], fresh: list[Decision], rate: decisions.Rate, stale: int, gone: int) -> tuple[Part, ...]:
     seen = {decision.id for decision in fresh}
-    rate = reviewed.rates().all
     ends = "" if rate.low is None else f"95 % interval {rate.low:.1%} to {rate.high:.1%}"
-    gone = len({decision.id for decision in decided} - set(there))
     facts = (
-        ("Rows reviewed", f"{len(seen):,}", f"{len(seen & set(bank.sample)):,} of the {len(bank.sample):,} sampled"),
+        ("Rows reviewed", f"{len(seen):,}", f"{len(seen & sampled):,} of the {len(sampled):,} sampled"),
         ("Accepted as they are", "–" if rate.accept is None else f"{rate.accept:.1%}", ends),
-        ("Stale decisions", f"{len(_stale(there, decided).rows):,}", "the row has changed since"),
+        ("Stale decisions", f"{stale:,}", "the row has changed since"),
         ("No longer in the bank", f"{gone:,}", "rows that were decided about"),
     )
     made = Counter((decision.reviewer, decision.verdict) for decision in fresh)

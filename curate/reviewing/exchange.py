@@ -32,8 +32,7 @@ from msgspec.structs import asdict, replace
 from curate import decisions
 from curate.checks import ValidateParams, reject_reason
 from curate.decisions import REASONS
-from curate.reviewing.sample import RISKS, ReviewParams, Shown, sample
-from curate.shards import chunks
+from curate.reviewing.sample import RISKS, ReviewParams, Shown, named, sample
 from schemas.faults import Fault
 from schemas.params import load
 from schemas.record import LETTERS, Decision, Item, Record
@@ -539,7 +538,7 @@ def import_(form: str, file: Path, names: tuple[str, ...], data: Path, decided: 
         answers = FORMS[form].read(file.read_bytes(), str(file))
     except OSError as error:
         raise Fault(f"{file}: {error.strerror}; name the file that the tool exported") from None
-    records = _records(data / "decontaminated.jsonl", {answer.id for answer in answers.found})
+    records = named(data / "decontaminated.jsonl", {answer.id for answer in answers.found})
     held = decisions.read(decided) if decided.exists() else []
     known, now, params = dict(_named(names)), decisions.stamp(datetime.now(UTC)), load("validate", ValidateParams)
     try:
@@ -561,18 +560,3 @@ def _named(names: Iterable[str]) -> Iterator[tuple[str, str]]:
         if not is_there or not name.strip():
             raise Fault(f"--as {pair}: write it as USER=NAME")
         yield user, name.strip()
-
-
-def _records(path: Path, ids: set[str]) -> dict[str, Record]:
-    """Return the records with these ids; lines without one of them are not decoded."""
-    decode = msgspec.json.Decoder(Record).decode
-    found = {}
-    for chunk in chunks(path):
-        for line, row in zip(chunk.lines(), chunk.rows(_Id), strict=True):
-            if row.id in ids:
-                found[row.id] = decode(line)
-    return found
-
-
-class _Id(Struct):
-    id: str

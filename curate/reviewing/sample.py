@@ -150,6 +150,23 @@ def asked(verifications: Iterable[Verification], judged: Iterable[Judged]) -> di
     return said
 
 
+class Named(Struct, frozen=True):
+    """What of a record is looked for."""
+
+    id: str
+
+
+def named(records: Path, ids: Collection[str]) -> dict[str, Record]:
+    """Return the records with these ids, by id, in the order of the file; of the others no more than the id is read."""
+    decode = msgspec.json.Decoder(Record).decode
+    found = {}
+    for chunk in chunks(records):
+        for line, row in zip(chunk.lines(), chunk.rows(Named), strict=True):
+            if row.id in ids:
+                found[row.id] = decode(line)
+    return found
+
+
 def look(chunk: Chunk) -> Looks:
     """Return what the draw needs to know of a chunk."""
     records = list(chunk.rows(Record))
