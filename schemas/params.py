@@ -43,6 +43,7 @@ SECTIONS = (
     "sft",
     "attempt",
     "pairs",
+    "dpo",
     "grpo",
     "predict",
     "score",

@@ -20,7 +20,8 @@ from schemas.chain import PARTS
 from schemas.faults import Fault
 from schemas.params import Params, Positive, load
 from schemas.record import LETTERS, Example, Message, Record
-from train.model import as_dicts, folder, quiet
+from train.model import as_dicts, quiet
+from train.workplace import folder
 
 # Qwen's chat format, with the assistant's turn marked for losses on it alone.
 TEMPLATE = """\

@@ -23,13 +23,18 @@ from schemas.record import Prompt, Row
 from train import model as models
 from train import watch
 from train.answers import extract
+from train.card import save
+from train.fit import Training, config, fit
+from train.generate import Sampling, generate
+from train.likelihood import divergence
 from train.rewards import REWARDS, ZScore
+from train.workplace import folder, workplace
 
 REFERENCE = "ref"
 """TRL's name for its copy of an adapter as it was before training, against which it measures the KL."""
 
 
-class GrpoParams(models.Source, frozen=True):
+class GrpoParams(Training, frozen=True):
     """What is rewarded and how it is trained."""
 
     rewards: dict[str, float]
@@ -42,11 +47,6 @@ class GrpoParams(models.Source, frozen=True):
     """Prompts kept out of training, sampled before and after it."""
     samples: Positive
     """Replies to each of them."""
-    watch: watch.Watch
-    """Those of them that are answered on the way, once."""
-    trainer: dict[str, Any]
-    """Handed to trl.GRPOConfig as it stands."""
-    seed: int
 
 
 class Reply(Row, frozen=True):
@@ -144,7 +144,7 @@ def grpo(
     ours = {"output_dir": str(place), "seed": params.seed, "reward_weights": list(params.rewards.values())}
 
     def make(settings: dict[str, Any]) -> Any:
-        args = models.config(GRPOConfig, "grpo", settings, **ours)
+        args = config(GRPOConfig, "grpo", settings, **ours)
         forget_reference(network)
         # A checkpoint between two generations would throw the rest of a batch of replies away when it is resumed.
         whole = max(1, args.steps_per_generation * args.num_iterations // args.gradient_accumulation_steps)
@@ -156,7 +156,7 @@ def grpo(
             model=network, reward_funcs=rewards, args=args, train_dataset=data, processing_class=tokenizer
         )
 
-    trainer, figures = models.fit(make, params.trainer, "grpo", place, watching)
+    trainer, figures = fit(make, params.trainer, "grpo", place, watching)
     forget_reference(network)
     watched = ("reward", "reward_std", "frac_reward_zero_std", "kl", "grad_norm", "completions/mean_length")
     logged = [line for line in trainer.state.log_history if "reward" in line]
@@ -170,16 +170,16 @@ def forget_reference(network: Any) -> None:
         network.delete_adapter(REFERENCE)
 
 
-def watching(params: GrpoParams, held: Sequence[Prompt], tokenizer: Any, sampling: models.Sampling) -> watch.Watching:
+def watching(params: GrpoParams, held: Sequence[Prompt], tokenizer: Any, sampling: Sampling) -> watch.Watching:
     """Return which held-out prompts are answered greedily on the way, each reply with its distance from the start."""
     questions = watch.chosen(held, params.watch.questions, params.seed)
     asked = [prompt.prompt for prompt in questions]
     greedy = msgspec.structs.replace(sampling, temperature=0.0)
 
     def ask(network: Any, step: int, as_it_was: watch.AsItWas) -> list[watch.Reply]:
-        found = {n: text for batch in models.generate(network, tokenizer, asked, greedy) for n, text in batch}
+        found = {n: text for batch in generate(network, tokenizer, asked, greedy) for n, text in batch}
         replies = [found[n] for n in range(len(asked))]
-        kl = models.divergence(network, tokenizer, asked, replies, sampling.temperature, as_it_was)
+        kl = divergence(network, tokenizer, asked, replies, sampling.temperature, as_it_was)
         return [
             watch.Reply(step=step, id=prompt.id, reply=reply, right=_letter(reply) == prompt.answer, kl=far)
             for prompt, reply, far in zip(questions, replies, kl, strict=True)
@@ -204,21 +204,15 @@ def main(prompts: Path, model: str, out: Path, metrics: Path) -> None:
     params = load("grpo", GrpoParams)
     check(params)
     start = params.model or model
-    place = models.workplace("grpo", (params, start), [prompts, Path(start)])
+    place = workplace("grpo", (params, start), [prompts, Path(start)])
     with watch.running(place):
         models.quiet(local=models.is_local(start))
         network, tokenizer = models.load(
             params, start, train=True, seed=params.seed, cpu=bool(params.trainer.get("use_cpu", False))
         )
         every = list(rows.read(prompts, Prompt))
-        texts = tokenizer.apply_chat_template(
-            [models.as_dicts(p.prompt) for p in every], add_generation_prompt=True, tokenize=False
-        )
-        fitting = [
-            p
-            for p, ids in zip(every, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True)
-            if len(ids) <= params.max_prompt
-        ]
+        asked = models.token_ids(tokenizer, models.asking([prompt.prompt for prompt in every], tokenizer))
+        fitting = [prompt for prompt, ids in zip(every, asked, strict=True) if len(ids) <= params.max_prompt]
         training, held = divide(fitting, params.held_out, params.seed)
         if len(training) < 2 or not held:
             raise Fault(f"{prompts}: {len(fitting)} prompts of at most {params.max_prompt} tokens, too few to train on")
@@ -226,7 +220,7 @@ def main(prompts: Path, model: str, out: Path, metrics: Path) -> None:
 
         def sampled(network: Any) -> list[Reply]:
             asked = [prompt.prompt for prompt in held for _ in range(params.samples)]
-            replies = {n: text for batch in models.generate(network, tokenizer, asked, sampling) for n, text in batch}
+            replies = {n: text for batch in generate(network, tokenizer, asked, sampling) for n, text in batch}
             return judged(held, params.samples, replies, tokenizer, params.rewards)
 
         first = (
@@ -246,8 +240,8 @@ def main(prompts: Path, model: str, out: Path, metrics: Path) -> None:
             "reward_gain": gain(before, after),
             **figures,
         }
-        with models.folder(out) as new:
-            models.save(trainer, tokenizer, new, params, "grpo", start, figures)
+        with folder(out) as new:
+            save(trainer, tokenizer, new, params, "grpo", start, figures)
             rows.write(new / "samples.jsonl", after)
         rows.write_json(metrics, figures)
         shutil.rmtree(place)
@@ -258,11 +252,11 @@ def main(prompts: Path, model: str, out: Path, metrics: Path) -> None:
     )
 
 
-def _sampling(params: GrpoParams) -> models.Sampling:
+def _sampling(params: GrpoParams) -> Sampling:
     """Return how TRL's settings sample in training, for the same before and after it."""
     from trl import GRPOConfig
 
-    args = models.config(GRPOConfig, "grpo", params.trainer, output_dir="unused")
+    args = config(GRPOConfig, "grpo", params.trainer, output_dir="unused")
     return msgspec.convert(
         {
             "max_new_tokens": args.max_completion_length,
@@ -273,7 +267,7 @@ def _sampling(params: GrpoParams) -> models.Sampling:
             "batch_size": args.per_device_train_batch_size,
             "seed": params.seed,
         },
-        models.Sampling,
+        Sampling,
     )
 
 

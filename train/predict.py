@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import msgspec
@@ -22,13 +22,17 @@ from schemas.record import Message, Prediction
 from train import model as models
 from train import submission
 from train.answers import NONE, answer
+from train.generate import Engine, Sampling, generate
+from train.memory import memory
+from train.workplace import workplace
 
 
-class AnswerParams(models.Sampling, frozen=True):
+class AnswerParams(Sampling, frozen=True):
     """How a model answers."""
 
     votes: Positive
     """Replies per question; the letter most of them give wins, the first of its replies stands for it."""
+    engine: Engine
     dtype: str
     quantize: models.Quantize
 
@@ -38,6 +42,8 @@ class PredictParams(AnswerParams, frozen=True):
 
     prompt: str
     """The key of the section `prompts` that the variant was trained with."""
+    by: Literal["reply", "likelihood"]
+    """What makes the answer: the letter found in a reply, or the likeliest of the four as its first token."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -99,7 +105,7 @@ class Answered(msgspec.Struct, frozen=True):
             "reused": self.reused,
             "load_seconds": round(self.load_seconds, 1),
             "seconds": round(self.seconds, 1),
-            "memory": models.memory(),
+            "memory": memory(),
         }
 
 
@@ -111,7 +117,7 @@ def answered(
 
     Its replies are kept until the block ends well.
     """
-    place = models.workplace(stage, (params, chats, model), [Path(model)])
+    place = workplace(stage, (params, chats, model), [Path(model)])
     models.quiet(local=models.is_local(model))
     began = time.monotonic()
     source = models.Source(model=None, dtype=params.dtype, quantize=params.quantize, lora=None)  # type: ignore[arg-type]
@@ -124,7 +130,7 @@ def answered(
         for vote in range(params.votes):
             sampling = msgspec.structs.replace(params, seed=params.seed + 1_000_003 * vote)
             done = {reply.index for reply in replies if reply.vote == vote}
-            for batch in models.generate(network, tokenizer, chats, sampling, done):
+            for batch in generate(network, tokenizer, chats, sampling, done):
                 new = [Reply(vote, index, text) for index, text in batch]
                 log.write(b"".join(msgspec.json.encode(reply) + b"\n" for reply in new))
                 log.flush()

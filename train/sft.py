@@ -19,20 +19,19 @@ from schemas.record import Example, Row
 from train import model as models
 from train import watch
 from train.answers import accuracy, extract
+from train.card import save
+from train.fit import Training, config, fit
+from train.generate import Sampling, generate
+from train.workplace import folder, workplace
 
 
-class SftParams(models.Source, frozen=True):
+class SftParams(Training, frozen=True):
     """How one variant is trained."""
 
     questions: Count
     """Validation questions answered after training: token accuracy says little about answers."""
-    sampling: models.Sampling
+    sampling: Sampling
     """How they are answered."""
-    watch: watch.Watch
-    """Validation questions answered on the way."""
-    trainer: dict[str, Any]
-    """Handed to trl.SFTConfig as it stands."""
-    seed: int
 
 
 class Sample(Row, frozen=True):
@@ -82,11 +81,11 @@ def sft(
         # Rows come tokenized and cut: TRL need not walk them again, unless it is to pack them.
         prepared = {"skip_prepare_dataset": not settings.get("packing", False), **settings.get("dataset_kwargs", {})}
         ours = {"output_dir": str(place), "seed": params.seed, "data_seed": params.seed, "dataset_kwargs": prepared}
-        args = models.config(SFTConfig, f"sft.{variant}", given, **ours)
+        args = config(SFTConfig, f"sft.{variant}", given, **ours)
         kind = _scoring_labels_only(SFTTrainer) if args.device.type == "cpu" else SFTTrainer
         return kind(model=network, args=args, train_dataset=data[0], eval_dataset=data[1], processing_class=tokenizer)
 
-    trainer, figures = models.fit(make, params.trainer, f"sft@{variant}", place, watching)
+    trainer, figures = fit(make, params.trainer, f"sft@{variant}", place, watching)
     figures["eval_loss"] = round(trainer.evaluate()["eval_loss"], 4)
     return trainer, figures
 
@@ -114,11 +113,11 @@ def _scoring_labels_only(trainer: Any) -> Any:
 
 
 def answered(
-    network: Any, tokenizer: Any, examples: Sequence[Example], sampling: models.Sampling
+    network: Any, tokenizer: Any, examples: Sequence[Example], sampling: Sampling
 ) -> tuple[list[Sample], list[bool]]:
     """Return the replies to the questions of examples, and whether each gives the letter of its reference."""
     prompts = [example.messages[:-1] for example in examples]
-    replies = {n: text for batch in models.generate(network, tokenizer, prompts, sampling) for n, text in batch}
+    replies = {n: text for batch in generate(network, tokenizer, prompts, sampling) for n, text in batch}
     samples = [
         Sample(id=e.id, prompt=e.messages[-2].content, reference=e.messages[-1].content, response=replies[n])
         for n, e in enumerate(examples)
@@ -164,7 +163,7 @@ def main(variant: str, train: Path, validation: Path, base: str, out: Path, metr
     held = list(rows.read(validation, Example))
     if not examples or not held:
         raise Fault(f"{train if not examples else validation}: no rows to train or validate on")
-    place = models.workplace(f"sft@{variant}", (params, start), [train, validation, Path(start)])
+    place = workplace(f"sft@{variant}", (params, start), [train, validation, Path(start)])
     with watch.running(place):
         models.quiet(local=models.is_local(start))
         cpu = bool(params.trainer.get("use_cpu", False))
@@ -176,8 +175,8 @@ def main(variant: str, train: Path, validation: Path, base: str, out: Path, metr
         trainer, trained = sft(params, variant, network, tokenizer, (data, held_data), place, watched)
         samples, verdicts = answered(trainer.model, tokenizer, held[: params.questions], params.sampling)
         figures: dict[str, Any] = {**lengths, **trained, "validation": accuracy(verdicts)}
-        with models.folder(out) as new:
-            models.save(trainer, tokenizer, new, params, f"sft@{variant}", start, figures)
+        with folder(out) as new:
+            save(trainer, tokenizer, new, params, f"sft@{variant}", start, figures)
             rows.write(new / "samples.jsonl", samples)
         rows.write_json(metrics, figures)
         shutil.rmtree(place)

@@ -16,7 +16,7 @@ from schemas import rows
 from schemas.faults import Fault
 from schemas.record import LETTERS, Letter, Options, Prediction
 from train.answers import NONE
-from train.model import folder
+from train.workplace import folder
 
 
 class Question(msgspec.Struct, frozen=True):

@@ -1,15 +1,20 @@
 import json
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from schemas.faults import Fault
 from schemas.record import Message
+from train import likelihood, watch
 from train import model as models
-from train import watch
+from train.fit import config, fit
+from train.generate import Sampling, generate
+from train.likelihood import divergence
+from train.workplace import folder, last_checkpoint, workplace
 
 LORA = models.Lora(r=4, alpha=8, dropout=0.0, targets=["q_proj", "v_proj"], bias="none")
-GREEDY = models.Sampling(
+GREEDY = Sampling(
     max_new_tokens=6,
     temperature=0.0,
     top_p=1.0,
@@ -26,7 +31,7 @@ def a_source(quantize="none", lora=None, dtype="float32"):
 
 
 def replies(network, tokenizer, sampling=GREEDY, done=()):
-    return {n: text for batch in models.generate(network, tokenizer, CHATS, sampling, done) for n, text in batch}
+    return {n: text for batch in generate(network, tokenizer, CHATS, sampling, done) for n, text in batch}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +47,7 @@ def test_a_setting_trl_does_not_take_is_named(trainer, words):
     from trl import SFTConfig
 
     with pytest.raises(Fault, match=words):
-        models.config(SFTConfig, "sft.plain", trainer, output_dir="out")
+        config(SFTConfig, "sft.plain", trainer, output_dir="out")
 
 
 def test_a_model_that_is_nowhere_is_a_fault(project):
@@ -56,8 +61,8 @@ def test_replies_depend_neither_on_the_batch_nor_on_what_was_done_before(project
     whole = replies(network, tokenizer)
 
     assert set(whole) == {0, 1, 2}
-    assert replies(network, tokenizer, models.msgspec.structs.replace(GREEDY, batch_size=3)) == whole
-    sampled = models.msgspec.structs.replace(GREEDY, temperature=1.0)
+    assert replies(network, tokenizer, msgspec.structs.replace(GREEDY, batch_size=3)) == whole
+    sampled = msgspec.structs.replace(GREEDY, temperature=1.0)
     rest = replies(network, tokenizer, sampled, done={1, 2})
     assert rest == {0: replies(network, tokenizer, sampled)[0]}
 
@@ -102,7 +107,7 @@ def test_the_distance_from_the_start_is_exact_whatever_the_batch(project, monkey
     texts = ["第1号", "第1号条约", ""]
 
     def far():
-        return models.divergence(network, tokenizer, CHATS, texts, 0.5, lambda: watch.as_it_was(weights, start))
+        return divergence(network, tokenizer, CHATS, texts, 0.5, lambda: watch.as_it_was(weights, start))
 
     unchanged = far()
     with torch.no_grad():
@@ -110,7 +115,7 @@ def test_the_distance_from_the_start_is_exact_whatever_the_batch(project, monkey
         for weight in weights:
             weight.add_(torch.randn_like(weight) * 0.1)
     found = far()
-    monkeypatch.setattr(models, "LOGITS", 1)
+    monkeypatch.setattr(likelihood, "LOGITS", 1)
     one_by_one = far()
 
     asked = tokenizer.apply_chat_template(models.as_dicts(CHATS[0]), add_generation_prompt=True, tokenize=False)
@@ -165,7 +170,7 @@ def test_a_checkpoint_that_a_kill_cut_off_is_passed_over(tmp_path):
         if whole:
             (folder / "trainer_state.json").write_text("{}")
 
-    assert models.last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
     assert not (tmp_path / "checkpoint-12").exists()
 
 
@@ -174,20 +179,20 @@ def test_the_workplace_follows_params_and_inputs_under_dvcs_root(tmp_path, monke
     data = tmp_path / "data.jsonl"
     data.write_text("1")
 
-    first = models.workplace("sft@plain", a_source(), [data])
+    first = workplace("sft@plain", a_source(), [data])
 
     assert first.is_relative_to(tmp_path / "root/.store/checkpoints/sft@plain")
-    assert models.workplace("sft@plain", a_source(), [data]) == first
-    assert models.workplace("sft@plain", a_source(quantize="nf4"), [data]) != first
+    assert workplace("sft@plain", a_source(), [data]) == first
+    assert workplace("sft@plain", a_source(quantize="nf4"), [data]) != first
     data.write_text("2")
-    assert models.workplace("sft@plain", a_source(), [data]) != first
+    assert workplace("sft@plain", a_source(), [data]) != first
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     out = tmp_path / "models" / "x"
-    with models.folder(out) as new:
+    with folder(out) as new:
         (new / "a").write_text("1")
-    with pytest.raises(KeyError), models.folder(out) as new:
+    with pytest.raises(KeyError), folder(out) as new:
         (new / "a").write_text("2")
         raise KeyError
 
@@ -222,10 +227,10 @@ def test_out_of_memory_the_batch_is_halved_and_the_work_goes_on(tmp_path, capsys
                 raise torch.OutOfMemoryError
             return SimpleNamespace(training_loss=0.5)
 
-    _, figures = models.fit(Trainer, {"per_device_train_batch_size": 8}, "sft@plain", tmp_path, None)
+    _, figures = fit(Trainer, {"per_device_train_batch_size": 8}, "sft@plain", tmp_path, None)
 
     assert figures["batch"] == [2, 4]
     assert "out of GPU memory with 8 rows" in capsys.readouterr().out
     start = network.weight.item()
     with pytest.raises(Fault, match="out of GPU memory with 3 rows"):
-        models.fit(Trainer, {"per_device_train_batch_size": 3}, "sft@plain", tmp_path, None)
+        fit(Trainer, {"per_device_train_batch_size": 3}, "sft@plain", tmp_path, None)
