@@ -7,12 +7,16 @@ main = Commands(
     {
         "base": ("train.base", "make the tiny base model from scratch"),
         "sft": ("train.sft", "fine-tune on chats, with or without reasoning"),
+        "dpo": ("train.dpo", "fine-tune on preference pairs"),
         "attempt": ("train.attempt", "answer the questions for reinforcement: its errors become pairs"),
         "grpo": ("train.grpo", "reinforce by named, weighted rewards"),
         "predict": ("train.predict", "answer the test questions"),
         "submission": ("train.submission", "check the answers and write submission.csv"),
         "score": ("train.score", "score every variant against the key"),
         "progress": ("train.progress", "write the curves and samples of the trainings as one page"),
+        "check": ("train.check", "build every training's config and look at its data and models, before any is loaded"),
+        "rewards": ("train.rewards", "print what each reward gives for completions of your own"),
+        "export": ("train.export", "merge an adapter, quantize, convert to GGUF, push to the Hub"),
         "compare": ("train.compare", "print the table of all variants"),
     },
 )

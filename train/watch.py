@@ -5,7 +5,6 @@ Both lie in the workplace of the run while it goes on and, without timings, in t
 Watching changes nothing: the same weights come out, bit for bit, with it and without.
 """
 
-import fcntl
 import hashlib
 import json
 import random
@@ -22,8 +21,10 @@ import msgspec
 from schemas import rows
 from schemas.params import Count, Params, Positive
 from schemas.record import Example, Prompt, Row
+from train.workplace import is_running as is_running
+from train.workplace import running as running
 
-LOG, QUESTIONS, REPLIES, LOCK = "log.jsonl", "watched.jsonl", "checkpoints.jsonl", "lock"
+LOG, QUESTIONS, REPLIES = "log.jsonl", "watched.jsonl", "checkpoints.jsonl"
 SAY = 20.0
 """Seconds between two lines on the terminal."""
 
@@ -74,26 +75,6 @@ class Watching(NamedTuple):
 def chosen(held: Sequence[T], count: int, seed: int) -> list[T]:
     """Return `count` of the rows, spread over all; which are is decided by id and seed, not by order."""
     return sorted(held, key=lambda row: hashlib.sha256(f"{seed}:{row.id}".encode()).digest())[:count]
-
-
-@contextmanager
-def running(place: Path) -> Iterator[None]:
-    """Mark a workplace as one where work goes on; the mark ends with the process, however it ends."""
-    with open(place / LOCK, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        yield
-
-
-def is_running(place: Path) -> bool:
-    """Whether a process works in a workplace now."""
-    try:
-        with open(place / LOCK) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def rewind(place: Path, step: int | None) -> None:
