@@ -1,6 +1,7 @@
 """Write the bank in the forms that trainers, competitions and people read.
 
-train.jsonl, rollout.jsonl, validation.jsonl, test.jsonl (Record) → a folder of data sets, metrics:
+train.jsonl, rollout.jsonl, validation.jsonl, test.jsonl (Record), the user's own test (curate/paper.py) → a folder of
+data sets, metrics:
 
     sft_reasoning/{train,validation}.jsonl               Example: question, chosen parts of the chain
     sft_plain/{train,validation}.jsonl                   Example: question, the letter alone
@@ -10,15 +11,16 @@ train.jsonl, rollout.jsonl, validation.jsonl, test.jsonl (Record) → a folder o
     table/bank.tsv                                       all sides: question, options, answer, whole chain
     bank/{train,rollout,validation,test}.parquet         every field of a record
 
-Each set has a dataset card, README.md, by which `datasets.load_dataset(folder)` reads it as it was written. All of
-them appear together or none does.
+The user's own test, if there is one, stands in test and key in place of the bank's; its key holds the questions that
+have an answer, or the header alone. Each set has a dataset card, README.md, by which `datasets.load_dataset(folder)`
+reads it as it was written. All of them appear together or none does.
 """
 
 import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import accumulate, chain
@@ -30,7 +32,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 from msgspec.structs import astuple
 
-from curate import card, tsv
+from curate import card, paper, tsv
 from curate.balance import orders
 from curate.shards import SIZE, Chunk, WorkersParams, chunks, spread
 from schemas import rows
@@ -178,6 +180,16 @@ def tally(records: list[Record], shown: Iterable[Record] = ()) -> Tally:
     )
 
 
+def tally_own(questions: Sequence[paper.Question]) -> Tally:
+    """Return what the cards count of the user's own test."""
+    return Tally(
+        cells=Counter([(q.topic or "-", q.difficulty or "-", q.type or "-") for q in questions]),
+        letters=Counter([q.answer for q in questions if q.answer]),
+        languages=Counter([language for q in questions if (language := _language(q.question))]),
+        questions=Counter([len(q.question) for q in questions]),
+    )
+
+
 def language_of(record: Record) -> str | None:
     """Return zh for a question with at least as many Chinese characters as Latin words, else en.
 
@@ -260,10 +272,21 @@ def convert(
     prompts: PromptsParams,
     workers: WorkersParams | None = None,
     size: int = SIZE,
+    own: Sequence[paper.Question] = (),
 ) -> dict[str, int]:
-    """Write the data sets of the records into a folder, all or none; return the rows of each file."""
+    """Write the data sets of the records into a folder, all or none; return the rows of each file.
+
+    The questions of the user's `own` test stand in place of those of the test side.
+    """
     pieces = (Piece(side, chunk) for side, path in sources.items() for chunk in chunks(path, size))
     tallies = {side: Tally() for side in SIDES}
+    counted: dict[str, Mapping[Side, Tally]] = dict.fromkeys(SETS, tallies)
+    given: dict[str, bytes] = {}
+    if own:
+        answered = [(q, q.answer) for q in own if q.answer]
+        given["test/test.csv"] = tsv.encode([(q.id, q.question, *q.options) for q in own], ",")
+        given["key/key.csv"] = tsv.encode([(q.id, a, q.topic, q.difficulty, q.type) for q, a in answered], ",")
+        counted["test"], counted["key"] = {"test": tally_own(own)}, {"test": tally_own([q for q, _ in answered])}
     with whole_folder(folder, SETS) as made:
         with ExitStack() as stack:
             parquet: dict[str, _Parquet] = {}
@@ -276,23 +299,24 @@ def convert(
                     else:
                         out[f"{name}/{file}"] = stack.enter_context(open(made / name / file, "wb"))
             for name, separator in (("test/test.csv", ","), ("key/key.csv", ","), ("table/bank.tsv", "\t")):
-                out[name].write(tsv.encode([SETS[name.partition("/")[0]].columns], separator))
+                out[name].write(tsv.encode([SETS[name.partition("/")[0]].columns], separator) + given.get(name, b""))
             for found in spread(partial(make, params, prompts), pieces, workers):
                 for name, data in found.files.items():
-                    out[name].write(data)
+                    if name not in given:
+                        out[name].write(data)
                 parquet[found.side].add(found.table)
                 tallies[found.side].add(found.tally)
             for side in SIDES:
                 parquet[side].close()
         for name in SETS:
-            (made / name / "README.md").write_text(readme(name, tallies), encoding="utf-8")
-    return {f"{name}/{file}": n for name in SETS for file, n in sizes(name, tallies).items()}
+            (made / name / "README.md").write_text(readme(name, counted[name]), encoding="utf-8")
+    return {f"{name}/{file}": n for name in SETS for file, n in sizes(name, counted[name]).items()}
 
 
 def sizes(name: str, tallies: Mapping[Side, Tally]) -> dict[str, int]:
     """Return the rows of each file of a set."""
     form = SETS[name]
-    of = {side: (tallies[side].shown if name.startswith("sft") else tallies[side].letters).total() for side in SIDES}
+    of = {side: (some.shown if name.startswith("sft") else some.cells).total() for side, some in tallies.items()}
     if len(form.files) == 1:
         return {file: sum(of[side] for side in form.sides) for file in form.files.values()}
     return {file: of[side] for file, side in zip(form.files.values(), form.sides, strict=True)}
@@ -305,7 +329,7 @@ def readme(name: str, tallies: Mapping[Side, Tally]) -> str:
     for side in form.sides:
         every.add(tallies[side])
     in_file = sizes(name, tallies)
-    records = every.letters.total()
+    records = every.cells.total()
     lengths = {"question": every.questions, **({"chain": every.chains} if form.chains else {})}
     cells: dict[str, dict[str, dict[str, int]]] = {}
     for (topic, difficulty, kind), count in sorted(every.cells.items()):
@@ -322,7 +346,7 @@ def readme(name: str, tallies: Mapping[Side, Tally]) -> str:
             "Questions": records,
             "Columns": form.columns,
             "Rows by file": {file: {"rows": count} for file, count in in_file.items()},
-            "Questions by side": {side: {"questions": tallies[side].letters.total()} for side in form.sides},
+            "Questions by side": {side: {"questions": tallies[side].cells.total()} for side in form.sides},
             "Teachers": {
                 teacher: {"questions": count, "share": f"{count / records:.1%}"}
                 for teacher, count in sorted(every.teachers.items())
@@ -401,15 +425,23 @@ def _check(prompts: PromptsParams) -> None:
 @click.argument("test", type=click.Path(path_type=Path))
 @click.argument("out_dir", type=click.Path(path_type=Path))
 @click.argument("metrics_file", metavar="METRICS", type=click.Path(path_type=Path))
-def main(train: Path, rollout: Path, validation: Path, test: Path, out_dir: Path, metrics_file: Path) -> None:
+@click.option("--exam", type=click.Path(path_type=Path), help="The folder of your own test file, which may be empty.")
+def main(
+    train: Path, rollout: Path, validation: Path, test: Path, out_dir: Path, metrics_file: Path, exam: Path | None
+) -> None:
     """Write the bank in the forms that trainers, competitions and people read."""
     params = load("convert", ConvertParams)
     prompts = load("prompts", PromptsParams)
     _check(prompts)
     sources: dict[Side, Path] = {"train": train, "rollout": rollout, "validation": validation, "test": test}
-    numbers = convert(sources, out_dir, params, prompts)
+    found = paper.find(exam)
+    numbers = convert(sources, out_dir, params, prompts, own=paper.read(found) if found else ())
     rows.write_json(metrics_file, numbers)
-    click.echo(f"convert: {numbers['table/bank.tsv']:,} records in {len(SETS)} data sets of {out_dir}")
+    tested = f"; the test is {found}, {numbers['key/key.csv']:,} of {numbers['test/test.csv']:,} with an answer"
+    click.echo(
+        f"convert: {numbers['table/bank.tsv']:,} records in {len(SETS)} data sets of {out_dir}"
+        + (tested if found else "")
+    )
 
 
 def _features(columns: Iterable[str]) -> list[dict[str, object]]:
@@ -447,9 +479,9 @@ TEST = {"id": "of the question", "question": "the stem"} | {f"option_{a}": f"the
 KEY = {
     "id": "of the question",
     "answer": "A to D",
-    "topic": "a key of params.yaml",
-    "difficulty": "a key of params.yaml",
-    "type": "a key of params.yaml",
+    "topic": "a key of params.yaml, or what your own test says, if anything",
+    "difficulty": "the same",
+    "type": "the same",
 }
 BANK = {name: text for name, text in TEST.items() if name != "id"} | {
     "correct_answer": "A to D",
@@ -514,7 +546,7 @@ SETS: dict[str, DataSet] = {
     ),
     "table": DataSet(
         title="Multiple-choice questions with reasoning: the whole bank as a table",
-        about="Every question of the bank, those of the test file too, with its whole chain, for people and "
+        about="Every question of the bank, those held out for a test too, with its whole chain, for people and "
         "spreadsheets: csv rules, tabs between the columns, LF at line ends. For training take a set that holds one "
         "side.\n" + SAFELY.format(file="bank.tsv", sep=', sep="\\t"'),
         files={"bank": "bank.tsv"},

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
-from math import sqrt
 from pathlib import Path
 
 import msgspec
@@ -27,6 +26,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from schemas.faults import Fault
+from schemas.interval import wilson
 from schemas.record import Decision, Item, Record
 
 REASON = "rejected_by_reviewer"
@@ -314,17 +314,6 @@ def _objection(decision: Decision) -> str:
     return f"{decision.reviewer}: {decision.reason}" + (f", {decision.note}" if decision.note else "")
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """Return the ends of the 95 % score interval of a share, `right` of `n` (Wilson 1927); 0 and 1 of nothing."""
-    if not n:
-        return 0.0, 1.0
-    share, square = right / n, Z * Z
-    middle = (share + square / (2 * n)) / (1 + square / n)
-    half = Z * sqrt(share * (1 - share) / n + square / (4 * n * n)) / (1 + square / n)
-    # At the ends the interval ends there too, which the arithmetic misses by a hair.
-    return (0.0 if right == 0 else middle - half), (1.0 if right == n else middle + half)
-
-
 def rates(decisions: Iterable[Decision], topics: Mapping[str, str]) -> Rates:
     """Return how many records were accepted as they are, of those drawn by chance and decided, in all and by topic.
 
@@ -377,7 +366,6 @@ def _cohen(both: list[tuple[bool, bool]]) -> float | None:
     return None if chance == n * n else (agreed - chance) / (n * n - chance)
 
 
-Z = 1.96
 REASONS = {
     "wrong_answer": "the marked option is not the right one",
     "ambiguous": "more than one option may be right, or none",

@@ -1,7 +1,8 @@
 """Drop rows that ask what a known test asks.
 
-dedup.jsonl (Record), a test file or a folder of them (curate/exams.py) → decontaminated.jsonl (Record), rejects
-(Reject), metrics. No order of rows matters, so each chunk is compared by itself with all questions of the tests.
+dedup.jsonl (Record), a test file or a folder of them (curate/exams.py), the user's own test (curate/paper.py) →
+decontaminated.jsonl (Record), rejects (Reject), metrics. No order of rows matters, so each chunk is compared by itself
+with all questions of the tests.
 
 A row is contaminated by a test question when
 
@@ -25,6 +26,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from curate import paper
 from curate.exams import Question, exams
 from curate.fold import folded, keys
 from curate.rejects import reject
@@ -222,6 +224,12 @@ def metrics(topics: Counter[str], asked: Counter[int], questions: list[Question]
     }
 
 
+def own(exam: Path | None) -> list[Question]:
+    """Return the questions of the user's own test, none if there is none in its folder."""
+    found = paper.find(exam)
+    return [Question(str(found), q.line, q.question, q.options) for q in paper.read(found)] if found else []
+
+
 def _detail(match: Match, held: Held) -> str:
     how = "holds the stem of" if match.similarity is None else f"similarity {match.similarity:.2f} to"
     return f"{how} {held.names[match.held]}"
@@ -238,11 +246,12 @@ def _name(question: Question) -> str:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("rejects", type=click.Path(path_type=Path))
 @click.argument("metrics_file", metavar="METRICS", type=click.Path(path_type=Path))
-def main(records: Path, held: Path, out: Path, rejects: Path, metrics_file: Path) -> None:
+@click.option("--exam", type=click.Path(path_type=Path), help="The folder of your own test file, which may be empty.")
+def main(records: Path, held: Path, out: Path, rejects: Path, metrics_file: Path, exam: Path | None) -> None:
     """Drop rows that ask what a test asks; HELD is a test file or a folder of them."""
     near = load("decontaminate", DecontaminateParams).near()
     workers = load("workers", WorkersParams)
-    questions = exams(held)
+    questions = exams(held) + own(exam)
     topics, asked = Counter[str](), Counter[int]()
     with ExitStack() as files:
         kept, dropped = (files.enter_context(whole(path)) for path in (out, rejects))

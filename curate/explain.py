@@ -22,6 +22,7 @@ from msgspec.structs import asdict
 
 from curate import decisions
 from curate.checks import CHECKS, IMPORTED
+from curate.import_ import PLACE
 from curate.worklist import STAGES as LOST
 from schemas.faults import Fault
 from schemas.record import (
@@ -49,6 +50,7 @@ STAGES = {
 }
 DERIVED = ("improve", "vary", "contrast", "translate")
 BESIDE = "../"  # not in the folder of the stages' files, but beside it
+ASKED = ("responses/*.jsonl", f"{BESIDE}{PLACE}/*.jsonl")
 LISTED = f"{BESIDE}datagen/again.jsonl"
 DECIDED = f"{BESIDE}curate/decisions.jsonl"
 SIZE = 4 << 20  # bytes searched at once
@@ -169,7 +171,7 @@ def _newlines(file: BinaryIO, end: int) -> int:
 def resolve(prefix: str, files: Files) -> str:
     """Return the id that is, or alone begins with, what is given; Fault if there is none or there are several."""
     needle = b'"id":' + quoted(prefix)[:-1]
-    places = ("responses/*.jsonl", *STAGES.values(), *(f"asked/{kind}.jsonl" for kind in DERIVED))
+    places = (*ASKED, *STAGES.values(), *(f"asked/{kind}.jsonl" for kind in DERIVED))
     for name in (*places, "rejects/*.jsonl", LISTED) if prefix else ():
         found: set[str] = set()
         for hit in files.find(name, needle, _Id):
@@ -194,7 +196,7 @@ def explain(prefix: str, data: Path, calls: Callable[[str], list[str]]) -> Story
     id_ = resolve(prefix, files)
     files.missing.clear()
     story = Story(id_)
-    asked = files.one("responses/*.jsonl", id_, Response)
+    asked = next(filter(None, (files.one(name, id_, Response) for name in ASKED)), None)
     if asked is None and (made := _derived(id_, files)):
         tell_derived(made, calls, files, story)
     else:

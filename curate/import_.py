@@ -1,10 +1,13 @@
-"""Bring a user's own questions into the pipeline: TSV, CSV, JSONL or Parquet in, a topic's responses out.
+"""Bring a user's own questions into the pipeline: TSV, CSV, JSONL or Parquet in, responses out.
 
 FILE is what `convert` writes, or alike: a table with the columns of bank.tsv (id, difficulty and type may be columns
 too), or items or records as JSONL or Parquet; text in UTF-8 or UTF-16, as spreadsheets save it. The reasoning of a
 table is our XML, or plain prose, whose lines or numbered pieces become the steps as they are. Every row becomes a
 response, which validate judges as it does a teacher's; a file that cannot be read is refused with its line and nothing
 is written.
+
+The responses stay in PLACE, under git or `dvc add`, beside what a teacher wrote to the same topic. They bear the name
+of FILE: another file adds to them, the same file, imported again, replaces its own.
 """
 
 import hashlib
@@ -21,6 +24,7 @@ import click
 import msgspec
 
 from curate import foreign, tsv
+from curate.validate import ids
 from schemas import chain, rows
 from schemas.faults import Fault
 from schemas.params import Wording, load, topics
@@ -163,11 +167,17 @@ def _complaint(line: str, error: Exception) -> str:
 
 
 def responses(
-    path: Path, topic: str, difficulty: str | None, type_: str | None, known: Mapping[str, Collection[str]]
+    path: Path,
+    topic: str,
+    difficulty: str | None,
+    type_: str | None,
+    known: Mapping[str, Collection[str]],
+    taken: Mapping[str, str],
 ) -> Iterator[Response]:
     """Yield a response for each question, of the given difficulty and type if it names none.
 
-    Fault for a row of another topic, without a difficulty and a type that are `known`, or with another's id.
+    Fault for a row of another topic, without a difficulty and a type that are `known`, or with another's id; `taken`
+    are those of other imports, each with its file.
     """
     seen: dict[str, int] = {}
     copies: Counter[bytes] = Counter()
@@ -182,10 +192,9 @@ def responses(
             if key not in known[section]:
                 raise Fault(f"{at}: '{key}' is none of the {section} {', '.join(known[section])}; name one, or add it")
         what = hashlib.sha256("\0".join((topic, level, kind, question.content)).encode()).digest()
-        id_ = question.id or hashlib.sha256(what + str(copies[what]).encode()).hexdigest()[:16]
-        copies[what] += 1
-        if id_ in seen:
-            raise Fault(f"{at}: id '{id_}' is that of line {seen[id_]} too; give every row its own, or none")
+        id_ = question.id or _made(what, copies, taken)
+        if where := f"line {seen[id_]}" if id_ in seen else taken.get(id_):
+            raise Fault(f"{at}: id '{id_}' is that of {where} too; give every row its own, or none")
         seen[id_] = question.line
         yield Response(
             id=id_,
@@ -200,17 +209,25 @@ def responses(
         )
 
 
+def _made(what: bytes, copies: Counter[bytes], taken: Mapping[str, str]) -> str:
+    """Return an id for the next copy of the same question that no other import has."""
+    while True:
+        id_ = hashlib.sha256(what + str(copies[what]).encode()).hexdigest()[:16]
+        copies[what] += 1
+        if id_ not in taken:
+            return id_
+
+
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("topic")
-@click.argument("out", type=click.Path(path_type=Path))
 @click.option("--difficulty", help="For rows that name none; a key of params.yaml.")
 @click.option("--type", "type_", help="For rows that name none; a key of params.yaml.")
-def main(file: Path, topic: str, out: Path, difficulty: str | None, type_: str | None) -> None:
+def main(file: Path, topic: str, difficulty: str | None, type_: str | None) -> None:
     """Bring your own TSV, CSV, JSONL or Parquet questions into the pipeline.
 
-    OUT is the topic's file among the responses, data/responses/TOPIC.jsonl; TOPIC must be one of params.yaml. Then
-    `dvc commit -f generate@TOPIC` tells DVC to keep it, and `dvc repro` goes on from there.
+    TOPIC must be one of params.yaml, where `samples: 0` asks no teacher for it. The questions go to curate/imported, in
+    place of those of an earlier import of the same file name into the topic; `dvc repro` takes them from there.
     """
     if file.suffix.lower() not in FORMS:
         raise Fault(f"{file}: none of {', '.join(FORMS)}; name it by what it is")
@@ -222,19 +239,11 @@ def main(file: Path, topic: str, out: Path, difficulty: str | None, type_: str |
     ):
         if key is not None and key not in keys:
             raise Fault(f"params.yaml: {section}.{key}: not there; add it, or name one of {', '.join(keys)}")
-    count = rows.write(out, responses(file, topic, difficulty, type_, known))
-    click.echo(f"import: {count:,} questions of {topic}")
-    if _is_generated(out, topic):
-        click.echo(
-            f"import: generate@{topic} writes {out} too; `dvc commit -f generate@{topic}` keeps yours until that "
-            "stage's params or code change",
-            err=True,
-        )
-
-
-def _is_generated(out: Path, topic: str) -> bool:
-    stages = Path("dvc.yaml")
-    return stages.exists() and f"- {out.as_posix().replace(topic, '${key}')}\n" in stages.read_text(encoding="utf-8")
+    out = PLACE / f"{topic}.{file.stem}.jsonl"
+    instead = f", in place of {len(ids([out])):,} there" if out.exists() else ""
+    taken = ids(path for path in PLACE.glob("*.jsonl") if path != out)
+    count = rows.write(out, responses(file, topic, difficulty, type_, known, taken))
+    click.echo(f"import: {count:,} questions of {topic} in {out}{instead}")
 
 
 def _escape(text: str) -> str:
@@ -242,6 +251,7 @@ def _escape(text: str) -> str:
     return escape(text, {"\r": "&#13;"})
 
 
+PLACE = Path("curate/imported")
 MARKUP = re.compile(r"<(?:think|reasoning|step|reflection|adjustment|output)[ >]")
 
 DIGITS = "零一二三四五六七八九"

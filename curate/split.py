@@ -2,7 +2,7 @@
 
 balanced.jsonl (Record) → train.jsonl, rollout.jsonl, validation.jsonl, test.jsonl (Record), sides.jsonl (Placed),
 rejects (Reject), metrics. The rollout side is for reinforcement alone: on questions it was shown the answers to, a
-model has nothing left to gain.
+model has nothing left to gain. Where the user brings a test file (curate/paper.py), no test is held out of the bank.
 
 Questions of one stem form a cluster, and the side of a cluster depends on its stem and the seed alone: rows that come
 or go move no other. So a topic × type has its share on each side only in expectation; exact quotas would have to move
@@ -27,6 +27,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from curate import paper
 from curate.fold import keys
 from curate.lines import Lines, Piece, line_lengths
 from curate.rejects import reject
@@ -391,9 +392,12 @@ def metrics(bank: Bank, side: Bytes, held: Held, nearest: NDArray[np.float64], t
 @click.argument("sides_file", metavar="SIDES", type=click.Path(path_type=Path))
 @click.argument("rejects", type=click.Path(path_type=Path))
 @click.argument("metrics_file", metavar="METRICS", type=click.Path(path_type=Path))
-def main(records: Path, sides_file: Path, rejects: Path, metrics_file: Path, **outs: Path) -> None:
+@click.option("--exam", type=click.Path(path_type=Path), help="The folder of your own test file, which may be empty.")
+def main(records: Path, sides_file: Path, rejects: Path, metrics_file: Path, exam: Path | None, **outs: Path) -> None:
     """Part the bank into train, rollout, validation and test, twins on one side."""
     params = load("split", SplitParams)
+    if paper.find(exam):
+        params = msgspec.structs.replace(params, test=0.0)
     bank, sketches = gathered(records, params)
     side = bank.side.copy()
     aside: dict[int, Twin] = {}

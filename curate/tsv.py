@@ -1,7 +1,7 @@
 """Delimited text in and out: csv rules, nothing lost in a round trip, every complaint with its line."""
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -52,8 +52,14 @@ def row(record: Record, chain: str) -> tuple[str, ...]:
     return (record.question, *record.options, record.answer, chain)
 
 
-def read(path: Path, lines: Iterable[str], separator: str) -> Iterator[Line]:
-    """Yield the rows of a file whose first line names COLUMNS, perhaps OPTIONAL too; Fault with the line otherwise.
+def read(
+    path: Path,
+    lines: Iterable[str],
+    separator: str,
+    columns: Sequence[str] = COLUMNS,
+    optional: Sequence[str] = OPTIONAL,
+) -> Iterator[Line]:
+    """Yield the rows of a file whose first line names the columns, perhaps optional ones too; Fault with the line else.
 
     Blank lines are passed over.
     """
@@ -66,7 +72,7 @@ def read(path: Path, lines: Iterable[str], separator: str) -> Iterator[Line]:
         for cells in reader:
             if header is None:
                 header = cells
-                _check_header(path, header, SEPARATORS[separator])
+                _check_header(path, header, SEPARATORS[separator], columns, optional)
             elif cells:
                 if len(cells) != len(header):
                     raise Fault(
@@ -80,21 +86,21 @@ def read(path: Path, lines: Iterable[str], separator: str) -> Iterator[Line]:
         hint = "is a quote not closed?" if "field larger" in str(error) else "quote the text, double each quote in it"
         raise Fault(f"{path}:{number}: {error}; {hint}") from None
     if header is None:
-        raise Fault(f"{path}:1: the file is empty; its first line names the columns {', '.join(COLUMNS)}")
+        raise Fault(f"{path}:1: the file is empty; its first line names the columns {', '.join(columns)}")
     if not rows:
         raise Fault(f"{path}:{number}: no rows after the line that names the columns; add the questions")
 
 
-def _check_header(path: Path, header: list[str], between: str) -> None:
-    for column in COLUMNS:
+def _check_header(path: Path, header: list[str], between: str, columns: Sequence[str], optional: Sequence[str]) -> None:
+    for column in columns:
         if column not in header:
             raise Fault(
-                f"{path}:1: no column '{column}'; the first line names {', '.join(COLUMNS)}, {between} between them"
+                f"{path}:1: no column '{column}'; the first line names {', '.join(columns)}, {between} between them"
             )
     for column in header:
-        if column not in (*COLUMNS, *OPTIONAL):
+        if column not in (*columns, *optional):
             raise Fault(
-                f"{path}:1: column '{column}' is not known; take it out ({', '.join(OPTIONAL)} are read if there)"
+                f"{path}:1: column '{column}' is not known; take it out ({', '.join(optional)} are read if there)"
             )
         if header.count(column) > 1:
             raise Fault(f"{path}:1: column '{column}' stands twice; keep one")

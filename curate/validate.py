@@ -1,11 +1,12 @@
 """Parse, mend and check what the teacher replied.
 
-responses/<topic>.jsonl of the configured topics (Response) → validated.jsonl (Record), rejects (Reject), metrics.
-A topic that was removed from params.yaml leaves its file behind; it is not read.
+imported/<topic>.<name>.jsonl and responses/<topic>.jsonl of the configured topics (Response) → validated.jsonl
+(Record), rejects (Reject), metrics. What was imported comes first, so that it is kept where a teacher wrote the same.
+A topic that was removed from params.yaml leaves its files behind; they are not read.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from schemas.faults import Fault
 from schemas.params import load, topics
 from schemas.record import Record, Reject, Response
 from schemas.repair import mend
-from schemas.rows import whole, write_json
+from schemas.rows import read, whole, write_json
 
 
 class Validated(Struct, frozen=True):
@@ -29,6 +30,12 @@ class Validated(Struct, frozen=True):
 
     records: list[Record]
     rejects: list[Reject]
+
+
+class Named(Struct, frozen=True):
+    """A response, as far as its id goes."""
+
+    id: str
 
 
 class Part(Struct, frozen=True):
@@ -98,11 +105,19 @@ def judge(response: Response, params: ValidateParams) -> Record | Reject:
     return record if wrong is None else _reject(response, *wrong)
 
 
-def part(params: ValidateParams, chunk: Chunk) -> Part:
-    """Return what a chunk of a topic's file comes to; Fault for a row of another topic."""
-    found = validate(_of_topic(chunk), params)
+def part(params: ValidateParams, imported: Mapping[str, str], chunk: Chunk) -> Part:
+    """Return what a chunk of a topic's file comes to; Fault for a row of another topic.
+
+    `imported` names the file of each imported id; Fault for a row of another file that has it too.
+    """
+    found = validate(_checked(chunk, imported), params)
     encode = msgspec.json.Encoder().encode_lines
     return Part(encode(found.records), encode(found.rejects), tally(found))
+
+
+def ids(files: Iterable[Path]) -> dict[str, str]:
+    """Return the ids of responses, each with its file."""
+    return {row.id: str(path) for path in files for row in read(path, Named)}
 
 
 def tally(found: Validated) -> Tally:
@@ -128,12 +143,17 @@ def metrics(counts: Tally) -> dict[str, object]:
     }
 
 
-def _of_topic(chunk: Chunk) -> Iterator[Response]:
-    slug = Path(chunk.path).stem
+def _checked(chunk: Chunk, imported: Mapping[str, str]) -> Iterator[Response]:
+    slug = Path(chunk.path).name.partition(".")[0]
     for number, response in enumerate(chunk.quickly(Response), chunk.line):
         if response.topic != slug:
             raise Fault(
                 f"{chunk.path}:{number}: topic '{response.topic}' in the file of '{slug}'; put the row in its own"
+            )
+        if imported.get(response.id, chunk.path) != chunk.path:
+            raise Fault(
+                f"{chunk.path}:{number}: id '{response.id}' is that of a row of {imported[response.id]} too; give the "
+                "imported row another, or none, and import it again"
             )
         yield response
 
@@ -155,14 +175,21 @@ def _reject(response: Response, reason: str, detail: str) -> Reject:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("rejects", type=click.Path(path_type=Path))
 @click.argument("metrics_file", metavar="METRICS", type=click.Path(path_type=Path))
-def main(responses_dir: Path, out: Path, rejects: Path, metrics_file: Path) -> None:
+@click.option("--imported", type=click.Path(path_type=Path), help="The folder of imported questions.")
+def main(responses_dir: Path, out: Path, rejects: Path, metrics_file: Path, imported: Path | None) -> None:
     """Parse, mend and check the replies of the configured topics."""
     params = load("validate", ValidateParams)
-    pieces = (chunk for slug in topics() for chunk in chunks(responses_dir / f"{slug}.jsonl"))
+    slugs = topics()
+    own = sorted(imported.glob("*.jsonl")) if imported else []
+    for path in own:
+        if path.name.partition(".")[0] not in slugs:
+            click.echo(f"validate: {path}: params.yaml has no such topic, so it is not read", err=True)
+    own = [path for path in own if path.name.partition(".")[0] in slugs]
+    pieces = (chunk for path in (*own, *(responses_dir / f"{slug}.jsonl" for slug in slugs)) for chunk in chunks(path))
     counts = Tally(Counter(), Counter(), Counter(), Counter())
     with ExitStack() as files:
         kept, dropped = (files.enter_context(whole(path)) for path in (out, rejects))
-        for found in spread(partial(part, params), pieces):
+        for found in spread(partial(part, params, ids(own)), pieces):
             kept.write(found.records)
             dropped.write(found.rejects)
             counts.add(found.tally)

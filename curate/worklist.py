@@ -1,6 +1,7 @@
 """List the replies that curation dropped, for `datagen again` to ask for once more.
 
-responses/<topic>.jsonl of the configured topics (Response), rejects/<stage>.jsonl (Reject) → OUT (Again).
+responses/<topic>.jsonl of the configured topics and what was imported (Response), rejects/<stage>.jsonl (Reject) → OUT
+(Again).
 
 In the order of the grid, one row for each. Listed is what lost the bank a question: a reply that could not be used, a
 question there already, one of a known test, one that was marked low or that a reviewer rejected. What `balance`,
@@ -16,6 +17,7 @@ import click
 import msgspec
 
 from curate.checks import IMPORTED
+from curate.import_ import PLACE
 from curate.shards import chunks
 from schemas import rows
 from schemas.faults import Fault
@@ -72,8 +74,11 @@ def worklist(data: Path, slugs: list[str], wanted: dict[str, Dropped], counts: C
     Counted are the rows by `stage: reason`, those `imported`, and at the end those `stale`: no response has their id.
     """
     left = set(wanted)
-    for slug in slugs:
-        for chunk in chunks(data / "responses" / f"{slug}.jsonl"):
+    for path in (
+        *(data / "responses" / f"{slug}.jsonl" for slug in slugs),
+        *sorted((data.parent / PLACE).glob("*.jsonl")),
+    ):
+        for chunk in chunks(path):
             for asked in chunk.rows(Asked):
                 if asked.id not in left:
                     continue

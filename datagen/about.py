@@ -22,7 +22,7 @@ from datagen.store import Store, place
 from schemas import chain, rows
 from schemas.chain import ITEM, Form, Malformed
 from schemas.faults import Fault
-from schemas.params import Count, Params, Positive, Share, Wording, load, topics
+from schemas.params import Count, Params, Share, Wording, load, topics
 from schemas.record import Derived, Item, Message, Record, Row
 from schemas.repair import mend_as
 
@@ -34,8 +34,8 @@ class AboutParams(Params, frozen=True):
 
     teacher: str
     """A key of `teachers`."""
-    rows: Positive | None
-    """How many records; all if null."""
+    rows: Count | None
+    """How many records; all if null, and if 0 none, so that no teacher is asked."""
     reasks: Count
     """Times a bad reply is asked again with its error."""
     min_yield: Share

@@ -13,7 +13,6 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import chain, count
-from pathlib import Path
 from typing import Any
 
 import click
@@ -32,13 +31,13 @@ from datagen.store import Attempt, DiskFull, OverBudget, Spent, Store, Taken, bo
 from datagen.window import Known
 from schemas.chain import Malformed
 from schemas.faults import Fault
+from schemas.lineage import lineage
 
 CROWD = 4  # conversations alive for each slot: those beyond it wait out refusals and backoffs
 GLANCE = 64  # stored requests walked over before calls in flight get their turn
 BEAT = 1.0  # seconds between two looks at the clock, the parent and the budget of hours
 REMEMBER = 10  # beats between two notes of what the endpoint bears
 ELSEWHERE = 0.5  # seconds between two looks at what another run has out
-SHELLS = ("sh", "dash", "ash", "ksh", "bash", "zsh", "fish")
 UNBILLED = ("refused", "unreached", "server", "rejected", "fatal")  # nobody bills these; of others one cannot be sure
 INTERRUPTED = "interrupted"
 HOUR = 3600.0
@@ -351,20 +350,6 @@ def _remember(gate: Gate, store: Store, teacher: Teacher) -> None:
     known = gate.window.known()
     if known and teacher.base_url != EMBEDDED:
         store.remember(teacher.base_url, teacher.model, msgspec.json.encode(known))
-
-
-def lineage() -> tuple[int, ...]:
-    """Return the process that started this one, and behind a shell that waits for it the one that started the shell.
-
-    DVC runs `$SHELL -c CMD`. bash and zsh give way to the command, dash stays, and stays when DVC dies.
-    """
-    parent = os.getppid()
-    try:
-        stat = Path(f"/proc/{parent}/stat").read_text()
-    except OSError:
-        return (parent,)  # no /proc: macOS, whose shells give way
-    name, _, rest = stat.partition(" (")[2].rpartition(") ")
-    return (parent, int(rest.split()[1])) if name in SHELLS else (parent,)
 
 
 def checked(found: Iterable[Result], name: str, min_yield: float) -> Iterator[Result]:

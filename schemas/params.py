@@ -66,8 +66,8 @@ class Topic(Params, frozen=True):
     """One topic of the grid."""
 
     name: str
-    samples: Positive
-    """Questions per cell (difficulty × type)."""
+    samples: Count
+    """Questions per cell (difficulty × type); 0 asks for none, and the topic has what was imported."""
     round: Count
     """Raised to ask anew for this topic alone; part of every request's key."""
 

@@ -1,9 +1,11 @@
 """The pipeline as people run it: real DVC, real stages, a small grid, in a project folder of its own."""
 
+import contextlib
 import csv
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -72,16 +74,21 @@ def rewrite(project: Path, change: Any) -> None:
     path.write_text(profile.text(document), encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small project in a folder with a space in its name, reproduced once from nothing."""
-    folder = tmp_path_factory.mktemp("a project")
-    for name in ("datagen", "curate", "train", "schemas", ".dvc"):
+def copy(folder: Path) -> None:
+    """Make a folder a project as a fresh clone has it, its data not there yet."""
+    for name in ("datagen", "curate", "train", "schemas", "profiles", ".dvc"):
         ignored = shutil.ignore_patterns("__pycache__", "cache", "tmp")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small project in a folder with a space in its name, reproduced once from nothing."""
+    folder = tmp_path_factory.mktemp("a project")
+    copy(folder)
 
     def small(document: Any) -> None:
         for slug in set(document["topics"]) - set(TOPICS):
@@ -109,6 +116,59 @@ def test_one_command_ends_in_checked_submissions_and_a_score_for_every_variant(p
         assert sorted(row["id"] for row in handed_in) == sorted(asked)
         assert {row["answer"] for row in handed_in} <= set("ABCD")
         assert (project / f"submissions/{variant}/detailed_results.csv").is_file()
+
+
+def treaty(n: int) -> list[str]:
+    """A made-up question, its options and its answer."""
+    name = "甲乙丙丁戊己庚辛壬癸"[n // 10] + "子丑寅卯辰巳午未申酉"[n % 10]
+    years = [f"{1700 + 3 * n + 17 * step}年" for step in range(4)]
+    return [f"《{name}公约》是在哪一年签署的？", *years, "ABCD"[n % 4]]
+
+
+def own_files(project: Path) -> None:
+    """64 questions as TSV, and a test of 20 as CSV, which asks four of them."""
+    options = [f"option_{letter}" for letter in "ABCD"]
+    with open(project / "my.tsv", "w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file, delimiter="\t")
+        out.writerow(["question", *options, "correct_answer", "reasoning"])
+        for question, *rest, answer in map(treaty, range(64)):
+            year = rest["ABCD".index(answer)]
+            out.writerow([question, *rest, answer, f"{question[:6]}于{year}签署。\n因此选{answer}。"])
+    with open(project / "curate/exam/my.csv", "w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["id", "question", *options, "answer", "topic"])
+        out.writerows([f"mine-{n}", *treaty(n), "treaties"] for n in range(60, 80))
+
+
+def test_a_users_own_questions_and_test_go_through_without_a_teacher(tmp_path: Path) -> None:
+    """Its plain variant alone: the others differ in `train` only."""
+
+    def ours(*words: str) -> None:
+        subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, check=True, capture_output=True)
+
+    def small(document: Any) -> None:
+        for slug in set(document["topics"]) - set(TOPICS):
+            del document["topics"][slug]
+        document.update(profile.merged(document, {name: SMALL[name] for name in ("split", "base", "sft")}))
+        document["teachers"]["main"]["base_url"] = "http://127.0.0.1:9/v1"  # nobody answers there
+
+    copy(tmp_path)
+    own_files(tmp_path)
+    ours("schemas.profile", "profiles/own.yaml", "--write")
+    rewrite(tmp_path, small)
+    ours("curate", "import", "my.tsv", "economy", "--difficulty", "basic", "--type", "factual")
+
+    dvc(tmp_path, "repro", "submission@plain", "improve", "vary", "contrast", "translate")
+    ours("train.score", "data/sets/key/key.csv", "metrics/score.json", "plain=submissions/plain")
+
+    numbers = {name: json.loads((tmp_path / f"metrics/{name}.json").read_text("utf-8")) for name in ("split", "score")}
+    assert (numbers["split"]["records"], numbers["split"]["test"]) == (60, 0)
+    with open(tmp_path / "submissions/plain/submission.csv", encoding="utf-8", newline="") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == [f"mine-{n}" for n in range(60, 80)]
+    score = numbers["score"]["variants"]["plain"]
+    assert (score["n"], score["by_topic"]["treaties"]["n"]) == (20, 20)
+    with contextlib.closing(sqlite3.connect(tmp_path / ".store/responses.sqlite")) as store:
+        assert store.execute("SELECT count(*) FROM attempts").fetchone() == (0,)
 
 
 def test_a_second_run_has_nothing_to_do(project: Path) -> None:

@@ -5,12 +5,10 @@ prompts held out of training. GRPO selects among what the model can already do; 
 """
 
 import difflib
-import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
-from math import sqrt
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, Literal
 
 import click
@@ -20,19 +18,20 @@ from schemas import rows
 from schemas.faults import Fault
 from schemas.params import Positive, load
 from schemas.record import Prompt, Row
+from train import heldout, launch, ready, reference, watch
 from train import model as models
-from train import watch
-from train.answers import extract
 from train.card import save
-from train.decode import Drawing, decode
+from train.compiled import compile_layers
 from train.fit import Training, config, fit
 from train.generate import Sampling, generate
-from train.likelihood import divergence
 from train.rewards import REWARDS, ZScore
-from train.workplace import folder, workplace
+from train.rollout import faster
+from train.workplace import folder, running, workplace
 
-REFERENCE = "ref"
-"""TRL's name for its copy of an adapter as it was before training, against which it measures the KL."""
+FEW = 16
+"""Held-out prompts from which on it counts that the replies to none of them differ in what they earn."""
+ALIKE = 0.9
+"""Share of them with equal rewards above which a training is warned of."""
 
 
 class GrpoParams(Training, frozen=True):
@@ -63,9 +62,21 @@ class Reply(Row, frozen=True):
 
 def divide(prompts: Sequence[Prompt], held_out: int, seed: int) -> tuple[list[Prompt], list[Prompt]]:
     """Return the prompts to train on and those held out; which are is decided by id and seed, not by order."""
-    order = sorted(prompts, key=lambda prompt: hashlib.sha256(f"{seed}:{prompt.id}".encode()).digest())
-    held = {prompt.id for prompt in order[:held_out]}
-    return [prompt for prompt in prompts if prompt.id not in held], order[:held_out]
+    held = watch.chosen(prompts, held_out, seed)
+    ids = {prompt.id for prompt in held}
+    return [prompt for prompt in prompts if prompt.id not in ids], held
+
+
+def fitting(prompts: Sequence[Prompt], tokenizer: Any, params: GrpoParams) -> list[Prompt]:
+    """Return the prompts that are not too long; Fault if they are too few to train on, some of them held out."""
+    ids = models.token_ids(tokenizer, models.asking([prompt.prompt for prompt in prompts], tokenizer))
+    found = [prompt for prompt, one in zip(prompts, ids, strict=True) if len(one) <= params.max_prompt]
+    if len(found) < params.held_out + 2:
+        raise Fault(
+            f"{len(found)} prompts of at most {params.max_prompt} tokens (grpo.max_prompt), too few to train on with "
+            f"{params.held_out} of them held out (grpo.held_out)"
+        )
+    return found
 
 
 def judged(
@@ -94,8 +105,10 @@ def judged(
 def summary(replies: Sequence[Reply], weights: Mapping[str, float]) -> dict[str, Any]:
     """Return the mean total and each mean reward with its 95 % interval over prompts."""
     return {
-        **interval(_by_prompt(replies, [reply.total for reply in replies])),
-        "components": {name: interval(_by_prompt(replies, [r.rewards[name] for r in replies])) for name in weights},
+        **heldout.interval(_by_prompt(replies, [reply.total for reply in replies])),
+        "components": {
+            name: heldout.interval(_by_prompt(replies, [r.rewards[name] for r in replies])) for name in weights
+        },
     }
 
 
@@ -103,14 +116,22 @@ def gain(before: Sequence[Reply], after: Sequence[Reply]) -> dict[str, Any]:
     """Return by how much the total rose, prompt by prompt, with its 95 % interval."""
     a = _by_prompt(before, [reply.total for reply in before])
     b = _by_prompt(after, [reply.total for reply in after])
-    return interval([y - x for x, y in zip(a, b, strict=True)])
+    return heldout.interval([y - x for x, y in zip(a, b, strict=True)])
 
 
-def interval(values: Sequence[float]) -> dict[str, Any]:
-    """Return a mean and its normal 95 % interval."""
-    mean = fmean(values)
-    half = 1.96 * stdev(values) / sqrt(len(values)) if len(values) > 1 else float("inf")
-    return {"mean": round(mean, 4), "interval95": [round(mean - half, 4), round(mean + half, 4)]}
+def alike(replies: Sequence[Reply]) -> ready.Finding | None:
+    """Return what is wrong if, prompt by prompt, replies earn the same: training learns from their difference alone."""
+    totals: dict[str, set[float]] = {}
+    for reply in replies:
+        totals.setdefault(reply.id, set()).add(round(reply.total, 6))
+    n = len(totals)
+    equal = sum(len(found) == 1 for found in totals.values())
+    if len(replies) == n or n < FEW or equal <= ALIKE * n:
+        return None
+    many = f"all of {n}" if equal == n else f"{equal} of {n}"
+    cure = "raise grpo.trainer.temperature, take other grpo.rewards, or start from a model that is right now and then"
+    text = f"grpo: for {many} held-out prompts every reply earns the same, and nothing is learned from such; {cure}"
+    return ready.Finding(text, wrong=equal == n)
 
 
 def _by_prompt(replies: Sequence[Reply], values: Sequence[float]) -> list[float]:
@@ -121,13 +142,78 @@ def _by_prompt(replies: Sequence[Reply], values: Sequence[float]) -> list[float]
     return [fmean(group) for group in groups.values()]
 
 
-def check(params: GrpoParams) -> None:
-    """Fault for a reward nobody has written."""
-    for name in params.rewards:
+def check(
+    params: GrpoParams, start: ready.Start, prompts: ready.Rows[Prompt], anywhere: bool = False
+) -> Iterator[ready.Finding]:
+    """Yield what is known of a training before its model is loaded; `anywhere` as for `ready.settings`."""
+    from trl import GRPOConfig
+
+    yield from _known(params.rewards)
+    yield from ready.training("grpo", params, start)
+    args, found = ready.settings(GRPOConfig, "grpo", params.trainer, ours(params, Path("unused")), anywhere)
+    yield from found
+    yield from ready.some(prompts, "train on")
+    yield from ready.once(prompts)
+    words = ready.tokenizer(start.path)
+    count = len(prompts.rows) if prompts.rows is not None else None
+    if words and prompts.rows:
+        try:
+            count = len(fitting(prompts.rows, words, params))
+        except Fault as fault:
+            yield ready.wrong(f"{prompts.path}: {fault.message}")
+            return
+        if count < len(prompts.rows):
+            yield ready.told(f"{len(prompts.rows) - count} prompts of more than {params.max_prompt} tokens left out")
+    if args:
+        yield from _generations(params, args, start.path, None if count is None else count - params.held_out)
+
+
+def ours(params: GrpoParams, place: Path) -> dict[str, Any]:
+    """Return what the stage sets of TRL's config."""
+    return {"output_dir": str(place), "seed": params.seed, "reward_weights": list(params.rewards.values())}
+
+
+def _known(names: Mapping[str, float]) -> Iterator[ready.Finding]:
+    """Yield each reward that nobody has written."""
+    if not any(names.values()):
+        yield ready.wrong(f"params.yaml: grpo.rewards: none has a weight; there are {', '.join(REWARDS)}")
+    for name in names:
         if name not in REWARDS:
             near = difflib.get_close_matches(name, REWARDS, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(REWARDS)}"
-            raise Fault(f"params.yaml: grpo.rewards.{name}: no such reward; {hint}")
+            yield ready.wrong(f"params.yaml: grpo.rewards.{name}: no such reward; {hint}")
+
+
+def _generations(params: GrpoParams, args: Any, start: str, count: int | None) -> Iterator[ready.Finding]:
+    """Yield what is wrong with how so many prompts are answered in training."""
+    replies = args.num_generations
+    whole = max(1, args.steps_per_generation * args.num_iterations // args.gradient_accumulation_steps)
+    if args.save_strategy == "steps" and args.save_steps % whole:
+        yield ready.wrong(
+            f"params.yaml: grpo.trainer.save_steps: must be a multiple of {whole}, the steps of a generation: a "
+            "checkpoint between two of them would throw the rest of a batch of replies away"
+        )
+    if args.eval_strategy != "no":
+        yield ready.wrong("params.yaml: grpo.trainer.eval_strategy: grpo evaluates by held_out and watch; remove it")
+    longest = params.max_prompt + args.max_completion_length
+    most = ready.positions(start)
+    if most and longest > most:
+        yield ready.wrong(
+            f"params.yaml: grpo: max_prompt {params.max_prompt} and max_completion_length "
+            f"{args.max_completion_length} are {longest} tokens, the model is made for {most}"
+        )
+    room = args.vllm_max_model_length
+    if args.use_vllm and room and longest > room:
+        yield ready.wrong(f"params.yaml: grpo.trainer.vllm_max_model_length: {room}, a reply may end at {longest}")
+    at_once = args.generation_batch_size // replies
+    if count is not None and count < at_once:
+        yield ready.wrong(
+            f"params.yaml: grpo.trainer: a generation takes {at_once} prompts, there are {count}: TRL would train on "
+            "none; lower per_device_train_batch_size or gradient_accumulation_steps"
+        )
+    yield from ready.plan("grpo", args, None if count is None else count * replies * args.num_iterations)
+    if params.watch.questions > params.held_out:
+        yield ready.told(f"watch.questions: there are but {params.held_out} held out")
 
 
 def grpo(
@@ -144,119 +230,20 @@ def grpo(
 
     data = Dataset.from_list([{"prompt": models.as_dicts(p.prompt), "answer": p.answer} for p in prompts])
     rewards = [ZScore(REWARDS[name]) if params.z_score else REWARDS[name] for name in params.rewards]
-    ours = {"output_dir": str(place), "seed": params.seed, "reward_weights": list(params.rewards.values())}
+    windows = {reward.__name__: reward.seen for reward in rewards if isinstance(reward, ZScore)}
 
     def make(settings: dict[str, Any]) -> Any:
-        args = config(GRPOConfig, "grpo", settings, **ours)
-        forget_reference(network)
-        # A checkpoint between two generations would throw the rest of a batch of replies away when it is resumed.
-        whole = max(1, args.steps_per_generation * args.num_iterations // args.gradient_accumulation_steps)
-        if args.save_strategy == "steps" and args.save_steps % whole:
-            raise Fault(
-                f"params.yaml: grpo.trainer.save_steps: must be a multiple of {whole}, the steps of a generation"
-            )
-        kind = _faster(GRPOTrainer, params.engine)
+        args = config(GRPOConfig, "grpo", settings, **ours(params, place))
+        reference.forget(network)
+        kind = faster(GRPOTrainer, params.engine)
         return kind(model=network, reward_funcs=rewards, args=args, train_dataset=data, processing_class=tokenizer)
 
-    trainer, figures = fit(make, params.trainer, "grpo", place, watching)
-    forget_reference(network)
+    trainer, figures = fit(make, params.trainer, "grpo", place, watching, windows)
+    reference.forget(network)
     watched = ("reward", "reward_std", "frac_reward_zero_std", "kl", "grad_norm", "completions/mean_length")
     logged = [line for line in trainer.state.log_history if "reward" in line]
     last = logged[-1] if logged else {}
     return trainer, {**figures, "last": {name: round(last[name], 4) for name in watched if name in last}}
-
-
-def _faster(trainer: Any, engine: str) -> Any:
-    """Return TRL's trainer with replies from `decode`, where asked for, and rows of like length trained side by side.
-
-    Replies come from the same distribution: the adapter is merged into the weights, and no dropout is drawn, as TRL
-    does. The order of rows within one step of the optimizer changes nothing but the padding that is computed.
-    """
-
-    class Faster(trainer):  # type: ignore[misc]
-        def _generate_single_turn(self, prompt_ids: Any, *rest: Any, **more: Any) -> Any:
-            if engine != "graph":
-                return super()._generate_single_turn(prompt_ids, *rest, **more)
-            model = self.accelerator.unwrap_model(self.model_wrapped)
-            drawing = Drawing(
-                max_new_tokens=self.max_completion_length,
-                temperature=self.temperature,
-                top_p=self.top_p,
-                repetition_penalty=self.repetition_penalty,
-                no_repeat_ngram_size=0,
-            )
-            return decode(model, prompt_ids, drawing, set(self.eos_token_ids), self._tokenizer.pad_token_id), None
-
-        def _prepare_inputs(self, generation_batch: Any) -> Any:
-            before = self._buffered_inputs
-            inputs = super()._prepare_inputs(generation_batch)
-            one_step = self.args.steps_per_generation == self.args.gradient_accumulation_steps
-            # bnpo divides each batch's loss by that batch's own tokens: there the rows of a batch matter.
-            if self._buffered_inputs is not before and one_step and self.loss_type != "bnpo":
-                self._buffered_inputs = by_length(self._buffered_inputs)
-                inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]
-            return inputs
-
-    return Faster
-
-
-def by_length(batches: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the same rows in batches of the same sizes, sorted by length, each padded no further than it needs.
-
-    A batch has prompts of (B, P), padded on the left, completions of (B, C), padded on the right, and whatever else has
-    a row each; values without rows are the same in all batches.
-    """
-    import torch
-
-    sizes = [len(batch["prompt_ids"]) for batch in batches]
-    columns = [name for name, value in batches[0].items() if isinstance(value, torch.Tensor) and value.dim()]
-    whole = {name: torch.cat([batch[name] for batch in batches]) for name in columns}
-    lengths = whole["completion_mask"].sum(1)
-    prompts, completions = whole["prompt_ids"].shape[1], whole["completion_ids"].shape[1]
-    made = []
-    for batch, chosen in zip(batches, lengths.argsort(stable=True).split(sizes), strict=True):
-        prompt = int(whole["prompt_mask"][chosen].sum(1).max())
-        completion = max(1, int(lengths[chosen].max()))
-        cut = {}
-        for name in columns:
-            value = whole[name][chosen]
-            if name in ("prompt_ids", "prompt_mask"):
-                value = value[:, prompts - prompt :]
-            elif value.dim() == 2 and value.shape[1] == completions:
-                value = value[:, :completion]
-            cut[name] = value
-        made.append({**batch, **cut})
-    return made
-
-
-def forget_reference(network: Any) -> None:
-    """Remove TRL's copy of the adapter: a second trainer refuses a model that has one, and it is not to be saved."""
-    if REFERENCE in getattr(network, "peft_config", {}):
-        network.delete_adapter(REFERENCE)
-
-
-def watching(params: GrpoParams, held: Sequence[Prompt], tokenizer: Any, sampling: Sampling) -> watch.Watching:
-    """Return which held-out prompts are answered greedily on the way, each reply with its distance from the start."""
-    questions = watch.chosen(held, params.watch.questions, params.seed)
-    asked = [prompt.prompt for prompt in questions]
-    greedy = msgspec.structs.replace(sampling, temperature=0.0)
-
-    def ask(network: Any, step: int, as_it_was: watch.AsItWas) -> list[watch.Reply]:
-        found = {n: text for batch in generate(network, tokenizer, asked, greedy) for n, text in batch}
-        replies = [found[n] for n in range(len(asked))]
-        kl = divergence(network, tokenizer, asked, replies, sampling.temperature, as_it_was)
-        return [
-            watch.Reply(step=step, id=prompt.id, reply=reply, right=_letter(reply) == prompt.answer, kl=far)
-            for prompt, reply, far in zip(questions, replies, kl, strict=True)
-        ]
-
-    shown = [watch.Watched(id=p.id, question=p.prompt[-1].content, reference=p.answer) for p in questions]
-    return watch.Watching(params.watch.every, shown, ask)
-
-
-def _letter(text: str) -> str | None:
-    found = extract(text)
-    return found[0] if found else None
 
 
 @click.command(help=__doc__.partition("\n")[0])
@@ -267,20 +254,19 @@ def _letter(text: str) -> str | None:
 def main(prompts: Path, model: str, out: Path, metrics: Path) -> None:
     """Train MODEL, or the model that grpo.model names instead, on PROMPTS; write it to OUT."""
     params = load("grpo", GrpoParams)
-    check(params)
     start = params.model or model
+    models.quiet(local=models.is_local(start))
+    every = ready.read(prompts, Prompt).rows or ()
+    ready.insist(check(params, ready.Start(start), ready.Rows(prompts, every)))
+    launch.launch(params.accelerate, "train.grpo", prompts, model, out, metrics, whole=True)
     place = workplace("grpo", (params, start), [prompts, Path(start)])
-    with watch.running(place):
-        models.quiet(local=models.is_local(start))
-        network, tokenizer = models.load(
-            params, start, train=True, seed=params.seed, cpu=bool(params.trainer.get("use_cpu", False))
-        )
-        every = list(rows.read(prompts, Prompt))
-        asked = models.token_ids(tokenizer, models.asking([prompt.prompt for prompt in every], tokenizer))
-        fitting = [prompt for prompt, ids in zip(every, asked, strict=True) if len(ids) <= params.max_prompt]
-        training, held = divide(fitting, params.held_out, params.seed)
-        if len(training) < 2 or not held:
-            raise Fault(f"{prompts}: {len(fitting)} prompts of at most {params.max_prompt} tokens, too few to train on")
+    with running(place):
+        cpu = bool(params.trainer.get("use_cpu", False))
+        network, tokenizer = models.load(params, start, train=True, seed=params.seed, cpu=cpu)
+        if params.compile:
+            compile_layers(network)
+        kept = fitting(every, tokenizer, params)
+        training, held = divide(kept, params.held_out, params.seed)
         sampling = _sampling(params)
 
         def sampled(network: Any) -> list[Reply]:
@@ -288,18 +274,19 @@ def main(prompts: Path, model: str, out: Path, metrics: Path) -> None:
             replies = {n: text for batch in generate(network, tokenizer, asked, sampling) for n, text in batch}
             return judged(held, params.samples, replies, tokenizer, params.rewards)
 
-        first = (
-            place / "before.jsonl"
-        )  # sampled once: a run that goes on from a checkpoint compares with the same start
-        if not first.exists():
+        first = place / "before.jsonl"  # sampled once: a run that goes on compares with the same start
+        if launch.first() and not first.exists():
             rows.write(first, sampled(network))
-        before = list(rows.read(first, Reply))
-        watched = watching(params, held, tokenizer, sampling)
+        before = list(rows.read(first, Reply)) if launch.first() else []
+        if found := alike(before):
+            ready.insist([found])
+            click.echo(found.text)
+        watched = heldout.watching(params.watch, params.seed, held, tokenizer, sampling, sampling.temperature)
         trainer, figures = grpo(params, network, tokenizer, training, place, watched)
         after = sampled(trainer.model)
         figures = {
             "prompts": len(training),
-            "prompts_too_long": len(every) - len(fitting),
+            "prompts_too_long": len(every) - len(kept),
             "reward_before": summary(before, params.rewards),
             "reward_after": summary(after, params.rewards),
             "reward_gain": gain(before, after),

@@ -1,9 +1,12 @@
 """How likely a model finds what is said."""
 
 from collections.abc import Sequence
+from math import exp
 from typing import Any
 
-from schemas.record import Message
+from schemas.faults import Fault
+from schemas.record import LETTERS, Letter, Message
+from train.generate import Sampling, Speak, padded
 from train.model import asking, token_ids
 from train.watch import AsItWas
 
@@ -52,3 +55,58 @@ def divergence(
                 before = seen(part)
             found += [float((a.exp() * (a - b)).sum(-1).mean()) for a, b in zip(now, before, strict=True)]
     return [max(0.0, round(value, 6)) for value in found]
+
+
+def letter_tokens(tokenizer: Any) -> dict[Letter, int]:
+    """Return the token that each letter is where a reply begins with it; Fault if one is not a token by itself there.
+
+    A tokenizer may spell a letter in several ways (after a space, as part of a longer token); what counts is what it
+    makes of the letter after the mark that lets the model speak.
+    """
+    (before,) = asking([(Message(role="user", content="?"),)], tokenizer)
+    asked, *replied = token_ids(tokenizer, [before, *(before + letter for letter in LETTERS)])
+    found: dict[Letter, int] = {}
+    for letter, ids in zip(LETTERS, replied, strict=True):
+        if ids[:-1] != asked:
+            raise Fault(
+                f"params.yaml: by: likelihood: for this tokenizer {letter} is not one token where a reply begins; "
+                "set by: reply"
+            )
+        found[letter] = ids[-1]
+    return found
+
+
+def letters(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]]) -> list[tuple[Letter, dict[Letter, float]]]:
+    """Return for each prompt, given as its tokens, the likeliest letter to begin the reply, and all four's log-probs.
+
+    One pass for all prompts; of equals the first letter. The probabilities are of the whole vocabulary: if those of
+    the four are small together, the model begins with something else.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    tokens = letter_tokens(tokenizer)
+    pad = tokenizer.pad_token_id
+    how = GenerationConfig(max_new_tokens=1, output_logits=True, return_dict_in_generate=True, pad_token_id=pad)
+    with torch.no_grad():
+        logits = model.generate(**padded(prompts, pad, model.device), generation_config=how).logits[0]
+    logs = torch.log_softmax(logits.float(), dim=-1)[:, list(tokens.values())].tolist()
+    named = [dict(zip(tokens, row, strict=True)) for row in logs]
+    return [(max(LETTERS, key=row.__getitem__), row) for row in named]
+
+
+def spelling(model: Any, tokenizer: Any) -> Speak:
+    """Return how a model that is asked for letters alone replies: `B -0.05, A -3.21, …`, the likeliest first."""
+
+    def speak(prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[str]:
+        return [
+            ", ".join(f"{letter} {row[letter]:.2f}" for letter in sorted(LETTERS, key=lambda name: -row[name]))
+            for _, row in letters(model, tokenizer, prompts)
+        ]
+
+    return speak
+
+
+def mass(spelt: str) -> float:
+    """Return the probability of the four letters together, from what `spelling` wrote."""
+    return sum(exp(float(one.split()[1])) for one in spelt.split(", "))

@@ -19,11 +19,12 @@ from msgspec import Struct
 
 from schemas import rows
 from schemas.faults import Fault
+from schemas.interval import wilson
 from schemas.page import Cell, Details, Diff, Facts, Part, Section, Table, Words, page
 from schemas.plot import Lines
 from train import watch
-from train.answers import wilson
 from train.watch import Reply, Watched
+from train.workplace import is_running
 
 MODELS, PLACES, LIVE = Path("models"), Path(".store/checkpoints"), Path("logs/training.html")
 SHOWN = 8
@@ -56,6 +57,22 @@ class Summary(Interval, frozen=True):
     components: dict[str, Interval]
 
 
+class Right(Struct, frozen=True):
+    """How many held-out questions were answered right."""
+
+    n: int
+    accuracy: float
+    wilson95: tuple[float, float]
+
+
+class HeldOut(Struct, frozen=True):
+    """Held-out questions before training and after it, as the metrics of `dpo` have them."""
+
+    before: Right
+    after: Right
+    gain: Interval
+
+
 class Memory(Struct, frozen=True):
     """GiB of GPU memory."""
 
@@ -76,6 +93,7 @@ class Metrics(Struct, frozen=True):
     reward_before: Summary | None = None
     reward_after: Summary | None = None
     reward_gain: Interval | None = None
+    held_out: HeldOut | None = None
 
 
 class Run(Struct, frozen=True):
@@ -147,7 +165,7 @@ def answered(replies: Iterable[Reply]) -> list[Answered]:
         some = list(group)
         far = [reply.kl for reply in some if reply.kl is not None]
         right = sum(reply.right for reply in some)
-        low, high = wilson(right, len(some))
+        low, high = (round(end, 4) for end in wilson(right, len(some)))
         found.append(Answered(step, len(some), right, low, high, sum(far) / len(far) if far else None))
     return found
 
@@ -193,6 +211,7 @@ def columns(training: Training) -> dict[str, Points]:
         "accuracy": tuple((float(at.step), at.share) for at in seen),
         **{name: curve[name] for name in LOGGED if name in curve},
         **parts_of_reward(curve),
+        **{column: curve[name] for column, name in OF_PAIRS.items() if name in curve},
         **({"kl_from_start": far} if (far := _kl(seen)) else {}),
     }
 
@@ -256,6 +275,12 @@ def signs(training: Training) -> list[str]:
     far = curve.get("kl") or _kl(answered(training.replies))
     if far and far[-1][1] > HEALTHY_KL[1]:
         found.append(f"KL is {far[-1][1]:.3g}, above {HEALTHY_KL[1]:.0f}: the model has left the one it started from.")
+    chosen = curve.get("eval_logps/chosen", ())
+    if chosen and chosen[-1][1] < 1.1 * chosen[0][1]:
+        found.append(
+            f"Held-out chosen replies have become less likely, log-probability {chosen[0][1]:.4g} at first and "
+            f"{chosen[-1][1]:.4g} now: a larger `beta`, a smaller learning rate or the `sft` loss beside holds them."
+        )
     flat = curve.get("frac_reward_zero_std", ())
     if flat and flat[-1][1] > 0.5:
         found.append(f"In {flat[-1][1]:.0%} of the groups all replies have the same reward: they teach nothing.")
@@ -328,10 +353,14 @@ def _training(one: Training) -> Iterable[Part]:
     yield from _plots(one, seen)
     if one.metrics and one.metrics.reward_before and one.metrics.reward_after:
         yield _gained(one.metrics.reward_before, one.metrics.reward_after, one.metrics.reward_gain)
+    if one.metrics and one.metrics.held_out:
+        yield _held_out(one.metrics.held_out)
     if seen:
         yield from _replies(one, seen)
-    rest = {name: points for name, points in one.curve.items() if name not in DRAWN and "rewards/" not in name}
-    spread = {name: points for name, points in one.curve.items() if "rewards/" in name and name.endswith("/std")}
+    rest = {name: points for name, points in one.curve.items() if name not in DRAWN and not name.startswith("rewards/")}
+    spread = {
+        name: points for name, points in one.curve.items() if name.startswith("rewards/") and name.endswith("/std")
+    }
     if rest or spread:
         yield Details("Everything else that was logged", (_others({**spread, **rest}),))
     if one.run:
@@ -397,8 +426,25 @@ def _gained(before: Summary, after: Summary, gain: Interval | None) -> Table:
     )
 
 
+def _held_out(found: HeldOut) -> Table:
+    def row(when: str, right: Right) -> tuple[Cell, ...]:
+        return when, right.accuracy, _ends_of(right.wilson95)
+
+    return Table(
+        f"{found.after.n} held-out questions, answered before training and after it",
+        ("", "right", "95 %"),
+        (row("before", found.before), row("after", found.after)),
+        ("", "{:.1%}", ""),
+        note=f"The share changed by {found.gain.mean:+.4f} {_interval(found.gain)}, question by question.",
+    )
+
+
 def _interval(value: Interval) -> str:
-    low, high = value.interval95
+    return _ends_of(value.interval95)
+
+
+def _ends_of(interval: tuple[float, float]) -> str:
+    low, high = interval
     return f"[{low:.3f}, {high:.3f}]"
 
 
@@ -518,7 +564,7 @@ def found_places() -> list[Training]:
     for place in sorted((Path(os.environ.get("DVC_ROOT", ".")) / PLACES).glob("*/*")):
         stage = place.parent.name
         if (place / watch.LOG).exists() or (place / watch.REPLIES).exists():
-            state: State = "running" if watch.is_running(place) else "stopped"
+            state: State = "running" if is_running(place) else "stopped"
             made.append(_read(stage.partition("@")[2] or stage, state, place, watch.LOG, None, None))
     return made
 
@@ -602,6 +648,13 @@ def write_plots(folder: Path, trainings: Iterable[Training]) -> None:
             file.write(csv(one).encode())
 
 
+OF_PAIRS = {
+    "chosen": "rewards/chosen",
+    "rejected": "rewards/rejected",
+    "margin": "rewards/margins",
+    "told_apart": "rewards/accuracies",
+}
+"""What `dpo` logs of its pairs, by the columns of its CSV."""
 FEW = "So few questions show a direction, not a difference of a few per cent."
 WATCHED_KL = "kl of the watched replies"
 PLOTS = (
@@ -610,6 +663,25 @@ PLOTS = (
         "mean",
         {"reward": "reward"},
         "Of the replies sampled in training, each part times its weight. In reinforcement watch this, not the loss.",
+    ),
+    Plot(
+        "Rewards of the pairs",
+        "mean",
+        {"chosen": "rewards/chosen", "rejected": "rewards/rejected", "margin": "rewards/margins"},
+        "How much likelier a reply has become than it was at the start, as a logarithm, times `beta`; the margin is "
+        "raised. A margin that only the fall of both raises is a model that unlearns.",
+    ),
+    Plot(
+        "Pairs told apart",
+        "share",
+        {"training": "rewards/accuracies", "held out": "eval_rewards/accuracies"},
+        "Those whose chosen reply has the greater reward; none at the start, where all are 0.",
+    ),
+    Plot(
+        "Likelihood of held-out replies",
+        "log-probability",
+        {"chosen": "eval_logps/chosen", "rejected": "eval_logps/rejected"},
+        "",
     ),
     Plot("Loss", "loss", {"training": "loss", "validation": "eval_loss"}, ""),
     Plot("Spread of the reward", "standard deviation", {"within groups": "reward_std"}, ""),

@@ -5,7 +5,7 @@ card, metrics. The variants (plain, reasoning, …) are the keys of the section 
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from schemas import rows
 from schemas.faults import Fault
 from schemas.params import Count, load
 from schemas.record import Example, Row
+from train import heldout, launch, ready, watch
 from train import model as models
-from train import watch
-from train.answers import accuracy, extract
+from train.answers import accuracy
 from train.card import save
+from train.compiled import compile_layers
 from train.fit import Training, config, fit
 from train.generate import Sampling, generate
-from train.workplace import folder, workplace
+from train.workplace import folder, running, workplace
 
 
 class SftParams(Training, frozen=True):
@@ -47,13 +48,15 @@ def dataset(examples: Sequence[Example], tokenizer: Any, max_length: int | None)
     """Return a Dataset of input_ids and labels, and what the length limit does: replies cut, rows that lose theirs.
 
     A row whose prompt alone fills the limit has nothing to learn from and is left out here, where it is counted; TRL
-    would drop it without a word.
+    would drop it without a word. Fault if none is left.
     """
     from datasets import Dataset
 
     limit = max_length or 10**9
     made = models.tokens(examples, tokenizer)
     kept = [row for row in made if any(label != -100 for label in row["labels"][:limit])]
+    if not kept:
+        raise Fault(f"max_length: {limit} tokens hold no reply to any of the prompts; raise it in params.yaml")
     figures = {
         "rows": len(kept),
         "cut": sum(len(row["input_ids"]) > limit for row in kept),
@@ -62,6 +65,57 @@ def dataset(examples: Sequence[Example], tokenizer: Any, max_length: int | None)
     }
     short = [{name: ids[:limit] for name, ids in row.items()} for row in kept]
     return Dataset.from_list(short), figures
+
+
+def check(
+    params: SftParams,
+    variant: str,
+    start: ready.Start,
+    train: ready.Rows[Example],
+    validation: ready.Rows[Example],
+    anywhere: bool = False,
+) -> Iterator[ready.Finding]:
+    """Yield what is known of a training before its model is loaded; `anywhere` as for `ready.settings`."""
+    from trl import SFTConfig
+
+    section = f"sft.{variant}"
+    yield from ready.training(section, params, start)
+    given, ours = arguments(params, params.trainer, Path("unused"))
+    args, found = ready.settings(SFTConfig, section, given, ours, anywhere)
+    yield from found
+    if args and not args.packing:
+        yield from ready.plan(section, args, len(train.rows) if train.rows is not None else None)
+    words = ready.tokenizer(start.path)
+    for table, purpose in ((train, "train on"), (validation, "validate on")):
+        yield from ready.some(table, purpose)
+        silent = [row.id for row in table.rows or () if row.messages[-1].role != "assistant"]
+        if silent:
+            yield ready.wrong(f"{table.path}: chat {silent[0]!r} does not end with the assistant's reply; add it")
+        elif table.rows and args and words:
+            outer = ready.outer(table.rows, lambda row: sum(len(message.content) for message in row.messages))
+            try:
+                _, lengths = dataset(outer, words, args.max_length)
+            except Fault as fault:
+                yield ready.wrong(f"{table.path}: {section}.trainer.{fault.message}")
+                continue
+            if lengths["cut"] or lengths["dropped"]:
+                yield ready.told(f"replies in {table.path} are cut at {args.max_length} tokens")
+
+
+def arguments(params: SftParams, settings: Mapping[str, Any], place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what of a `trainer:` mapping TRL's config is given as it stands, and what the stage sets of it."""
+    # Rows come tokenized and cut: TRL need not walk them again, unless it is to pack them.
+    prepared = {"skip_prepare_dataset": not settings.get("packing", False), **settings.get("dataset_kwargs", {})}
+    ours = {"output_dir": str(place), "seed": params.seed, "data_seed": params.seed, "dataset_kwargs": prepared}
+    return {name: value for name, value in settings.items() if name != "dataset_kwargs"}, ours
+
+
+def trl_config(params: SftParams, variant: str, settings: Mapping[str, Any], place: Path) -> Any:
+    """Return TRL's config for a `trainer:` mapping; Fault if TRL refuses it."""
+    from trl import SFTConfig
+
+    given, ours = arguments(params, settings, place)
+    return config(SFTConfig, f"sft.{variant}", given, **ours)
 
 
 def sft(
@@ -74,20 +128,15 @@ def sft(
     watching: watch.Watching | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Train; return TRL's trainer and the figures."""
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     def make(settings: dict[str, Any]) -> Any:
-        given = {name: value for name, value in settings.items() if name != "dataset_kwargs"}
-        # Rows come tokenized and cut: TRL need not walk them again, unless it is to pack them.
-        prepared = {"skip_prepare_dataset": not settings.get("packing", False), **settings.get("dataset_kwargs", {})}
-        ours = {"output_dir": str(place), "seed": params.seed, "data_seed": params.seed, "dataset_kwargs": prepared}
-        args = config(SFTConfig, f"sft.{variant}", given, **ours)
+        args = trl_config(params, variant, settings, place)
         kind = _scoring_labels_only(SFTTrainer) if args.device.type == "cpu" else SFTTrainer
         return kind(model=network, args=args, train_dataset=data[0], eval_dataset=data[1], processing_class=tokenizer)
 
-    trainer, figures = fit(make, params.trainer, f"sft@{variant}", place, watching)
-    figures["eval_loss"] = round(trainer.evaluate()["eval_loss"], 4)
-    return trainer, figures
+    trainer, figures = fit(make, params.trainer, f"sft@{variant}", place, watching, evaluate=True)
+    return trainer, {**figures, "eval_loss": round(figures.pop("evaluated")["eval_loss"], 4)}
 
 
 def _scoring_labels_only(trainer: Any) -> Any:
@@ -122,7 +171,7 @@ def answered(
         Sample(id=e.id, prompt=e.messages[-2].content, reference=e.messages[-1].content, response=replies[n])
         for n, e in enumerate(examples)
     ]
-    return samples, [_letter(sample.response) == _letter(sample.reference) for sample in samples]
+    return samples, [heldout.letter(sample.response) == heldout.letter(sample.reference) for sample in samples]
 
 
 def watching(params: SftParams, held: Sequence[Example], tokenizer: Any) -> watch.Watching:
@@ -143,11 +192,6 @@ def watching(params: SftParams, held: Sequence[Example], tokenizer: Any) -> watc
     return watch.Watching(params.watch.every, shown, ask)
 
 
-def _letter(text: str) -> str | None:
-    found = extract(text)
-    return found[0] if found else None
-
-
 @click.command(help=__doc__.partition("\n")[0])
 @click.argument("variant")
 @click.argument("train", type=click.Path(path_type=Path))
@@ -159,21 +203,24 @@ def main(variant: str, train: Path, validation: Path, base: str, out: Path, metr
     """Train BASE, or the model that sft.VARIANT names instead, on TRAIN; write the model to OUT."""
     params = load(f"sft.{variant}", SftParams)
     start = params.model or base
-    examples = list(rows.read(train, Example))
-    held = list(rows.read(validation, Example))
-    if not examples or not held:
-        raise Fault(f"{train if not examples else validation}: no rows to train or validate on")
+    models.quiet(local=models.is_local(start))
+    given = ready.read(train, Example), ready.read(validation, Example)
+    ready.insist(check(params, variant, ready.Start(start), *given))
+    examples, held = (table.rows or () for table in given)
+    launch.launch(params.accelerate, "train.sft", variant, train, validation, base, out, metrics, whole=False)
     place = workplace(f"sft@{variant}", (params, start), [train, validation, Path(start)])
-    with watch.running(place):
-        models.quiet(local=models.is_local(start))
+    with running(place):
         cpu = bool(params.trainer.get("use_cpu", False))
         network, tokenizer = models.load(params, start, train=True, seed=params.seed, cpu=cpu)
-        max_length = params.trainer.get("max_length", 1024)
-        data, lengths = dataset(examples, tokenizer, max_length)
-        held_data, _ = dataset(held, tokenizer, max_length)
+        if params.compile:
+            compile_layers(network)
+        limit = trl_config(params, variant, params.trainer, place).max_length
+        data, lengths = dataset(examples, tokenizer, limit)
+        held_data, _ = dataset(held, tokenizer, limit)
         watched = watching(params, held, tokenizer)
         trainer, trained = sft(params, variant, network, tokenizer, (data, held_data), place, watched)
-        samples, verdicts = answered(trainer.model, tokenizer, held[: params.questions], params.sampling)
+        asked = () if launch.sharded() else held[: params.questions]
+        samples, verdicts = answered(trainer.model, tokenizer, asked, params.sampling)
         figures: dict[str, Any] = {**lengths, **trained, "validation": accuracy(verdicts)}
         with folder(out) as new:
             save(trainer, tokenizer, new, params, f"sft@{variant}", start, figures)

@@ -5,7 +5,6 @@ Both lie in the workplace of the run while it goes on and, without timings, in t
 Watching changes nothing: the same weights come out, bit for bit, with it and without.
 """
 
-import fcntl
 import hashlib
 import json
 import random
@@ -23,7 +22,7 @@ from schemas import rows
 from schemas.params import Count, Params, Positive
 from schemas.record import Example, Prompt, Row
 
-LOG, QUESTIONS, REPLIES, LOCK = "log.jsonl", "watched.jsonl", "checkpoints.jsonl", "lock"
+LOG, QUESTIONS, REPLIES = "log.jsonl", "watched.jsonl", "checkpoints.jsonl"
 SAY = 20.0
 """Seconds between two lines on the terminal."""
 
@@ -74,26 +73,6 @@ class Watching(NamedTuple):
 def chosen(held: Sequence[T], count: int, seed: int) -> list[T]:
     """Return `count` of the rows, spread over all; which are is decided by id and seed, not by order."""
     return sorted(held, key=lambda row: hashlib.sha256(f"{seed}:{row.id}".encode()).digest())[:count]
-
-
-@contextmanager
-def running(place: Path) -> Iterator[None]:
-    """Mark a workplace as one where work goes on; the mark ends with the process, however it ends."""
-    with open(place / LOCK, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        yield
-
-
-def is_running(place: Path) -> bool:
-    """Whether a process works in a workplace now."""
-    try:
-        with open(place / LOCK) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def rewind(place: Path, step: int | None) -> None:
@@ -188,7 +167,9 @@ def callback(stage: str, place: Path, watching: Watching | None, start: Sequence
             self.said = now
             rate = (state.global_step - self.began[1]) / (now - self.began[0])
             left = (state.max_steps - state.global_step) / rate if rate else 0
-            seen = ", ".join(f"{name} {float(logs[name]):.3f}" for name in ("loss", "reward") if name in logs)
+            seen = ", ".join(
+                f"{name} {float(logs[name]):.3f}" for name in ("loss", "eval_loss", "reward") if name in logs
+            )
             click.echo(f"{stage}: step {state.global_step} of {state.max_steps}, {seen}, {left:.0f} s left")
             sys.stdout.flush()
 

@@ -1,4 +1,5 @@
-"""What may have changed the bank between two versions: settings, prompts, fact sheets, held tests, decisions, code.
+"""What may have changed the bank between two versions: settings, prompts, fact sheets, imports, held tests, decisions,
+code.
 
 What a version was made with is in its dvc.lock, not in the files beside it: a setting that was changed and not run yet
 explains nothing. A cause is told with the topics it is about and with how far it reaches: a setting that only stages
@@ -32,7 +33,7 @@ class Cause(Struct, frozen=True):
     """One thing that differs between the versions."""
 
     kind: str
-    """param, prompt, facts, held, decisions, again, code."""
+    """param, prompt, facts, imported, held, exam, decisions, again, code."""
     what: str
     """A dotted key, or a path."""
     before: str | None
@@ -61,7 +62,7 @@ def causes(a: Version, b: Version, bank: Iterable[str], decided: tuple[str, ...]
     upstream = a.upstream(bank) | b.upstream(bank)
     found = [*_params(a, b, upstream), *_files(a, b, upstream, decided)]
     reaches = ("bank", "scores", "nothing")
-    kinds = ("param", "facts", "prompt", "decisions", "again", "held", "code")
+    kinds = ("param", "facts", "prompt", "imported", "decisions", "again", "held", "exam", "code")
     return sorted(found, key=lambda one: (not one.ran, reaches.index(one.reach), kinds.index(one.kind), one.what))
 
 
@@ -194,7 +195,15 @@ def _other(a: Version, b: Version, dep: str, names: set[str]) -> bool:
 
 def _kind(path: str, version: Version) -> str:
     held = (_settings(version).get("decontaminate") or {}).get("held") or "curate/held"
-    known = {FACTS: "facts", "datagen/templates": "prompt", held: "held", DECISIONS: "decisions", AGAIN: "again"}
+    known = {
+        FACTS: "facts",
+        "datagen/templates": "prompt",
+        "curate/imported": "imported",
+        held: "held",
+        "curate/exam": "exam",
+        DECISIONS: "decisions",
+        AGAIN: "again",
+    }
     return next((kind for folder, kind in known.items() if within(path, str(folder))), "code")
 
 
@@ -204,6 +213,8 @@ def _topics(
     """Return the topics that a file is about, None if all."""
     if kind == "facts" and PurePosixPath(path).stem in known:
         return (PurePosixPath(path).stem,)
+    if kind == "imported" and (topic := PurePosixPath(path).name.partition(".")[0]) in known:
+        return (topic,)
     if kind == "decisions":
         return decided
     if kind == "again":

@@ -15,14 +15,13 @@ from msgspec import Struct
 
 from curate.auditing.changes import BIT, SIDES, Bank, Changes, digest
 from curate.auditing.revisions import Missing, Version
-from curate.decisions import wilson
+from schemas.interval import Z, wilson
 from schemas.record import LETTERS
 
 SCORE = "metrics/score.json"
 SUBMISSION = "submissions/{}/submission.csv"
 OTHER = BIT["question"] | BIT["options"] | BIT["answer"]
 """What makes another question for a model; another order of the options does not."""
-Z = 1.959964
 
 Interval = tuple[float, float]
 

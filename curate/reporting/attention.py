@@ -10,9 +10,9 @@ from itertools import pairwise
 
 from msgspec import Struct
 
-from curate.decisions import wilson
 from curate.reporting.quality import DROP, SIDES, Quality, uneven
 from curate.reporting.tallies import MARKS
+from schemas.interval import wilson
 from schemas.record import LETTERS
 
 CLEAR = 0.05
@@ -49,7 +49,8 @@ def not_there(quality: Quality) -> Iterator[Finding]:
     for path in quality.missing:
         yield Finding("not there yet", path, "–", "dvc repro, then curate report")
     score, test = quality.score, quality.letters("test")
-    if score and (score.n != sum(test.values()) or score.key_answers != test):
+    # Without a test side, the test is the user's own.
+    if score and any(test.values()) and (score.n != sum(test.values()) or score.key_answers != test):
         figure = f"{score.n:,} questions scored, {sum(test.values()):,} in the test file"
         yield Finding("scores of another test set", "metrics/score.json", figure, "dvc repro score")
 
@@ -188,8 +189,9 @@ def looks_tell(quality: Quality) -> Iterator[Finding]:
 def sides_are_thin(quality: Quality) -> Iterator[Finding]:
     """A side is empty, the test is small, or too near to what is trained on."""
     split = quality.split
+    own = not split.test and quality.score is not None and quality.score.n > 0
     for side in SIDES:
-        if not getattr(split, side):
+        if not (getattr(split, side) or (side == "test" and own)):
             yield Finding("a side is empty", side, "0 records", f"split.{side} in params.yaml; metrics/split.json")
     if 0 < split.test < TEST:
         half = (wilson(split.test // 2, split.test)[1] - wilson(split.test // 2, split.test)[0]) / 2

@@ -82,8 +82,9 @@ class Quality(Struct, frozen=True):
 
     @property
     def cells(self) -> dict[tuple[str, str, str], int]:
-        """The records of each cell of the grid, and of cells beyond it that have any."""
-        asked = [(a, b, c) for a in self.grid.topics for b in self.grid.difficulties for c in self.grid.types]
+        """The records of each cell that a teacher is asked for, and of cells beyond it that have any."""
+        topics = [topic for topic, of in self.grid.topics.items() if of.samples]
+        asked = [(a, b, c) for a in topics for b in self.grid.difficulties for c in self.grid.types]
         return in_order(asked, self.bank.cells)
 
     @property

@@ -41,6 +41,15 @@ def test_of_a_good_version_nothing_stands_out():
     assert findings(a_quality()) == []
 
 
+def test_without_a_test_side_the_scores_are_those_of_a_test_of_the_users_own():
+    bank = replace(a_quality().bank, letters=Counter({("train", letter): 300 for letter in LETTERS}))
+    score = replace(a_quality().score, n=20, key_answers=dict.fromkeys(LETTERS, 5))
+
+    found = findings(replace(with_split(test=0), bank=bank, score=score))
+
+    assert not {one.what for one in found} & {"scores of another test set", "a side is empty"}
+
+
 WRONG = [
     (lambda: a_quality(missing=("metrics/score.json",), score=None), "not there yet", "metrics/score.json"),
     (

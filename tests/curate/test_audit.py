@@ -235,13 +235,16 @@ def with_causes(project: Project, tag: str, rows: list[Record], *, run: bool = T
         f"{FACTS}/law.yaml": settings.get("law", "- a\n- b\n"),
         "datagen/templates/write.j2": settings.get("write", "Write."),
         "curate/dedup.py": settings.get("code", "# code"),
+        "curate/imported/law.own.jsonl": settings.get("own", "{}"),
+        "curate/exam/my.csv": settings.get("exam", "id"),
     }
     topics = {
         "economy": {"name": "经济", "samples": 3, "round": made["round"]},
         "law": {"name": "法律", "samples": 3, "round": 0},
     }
     params = {"topics": topics, "dedup": {"question": made["question"]}}
-    project.commit(tag, a_bank({"train": rows}), tracked, [FACTS, "datagen/templates", "curate/dedup.py"], params)
+    deps = [FACTS, "datagen/templates", "curate/dedup.py", "curate/imported", "curate/exam"]
+    project.commit(tag, a_bank({"train": rows}), tracked, deps, params)
 
 
 def test_a_topics_round_explains_that_topic_and_no_other(project: Project):
@@ -266,6 +269,8 @@ def test_a_topics_round_explains_that_topic_and_no_other(project: Project):
         ({"law": "- a\n- c\n"}, "facts", f"{FACTS}/law.yaml", ("law",), "bank"),
         ({"write": "Write well."}, "prompt", "datagen/templates/write.j2", None, "bank"),
         ({"code": "# better"}, "code", "curate/dedup.py", None, "bank"),
+        ({"own": "{ }"}, "imported", "curate/imported/law.own.jsonl", ("law",), "bank"),
+        ({"exam": "id,"}, "exam", "curate/exam/my.csv", None, "bank"),
         ({"rpm": 3}, "param", "limits.rpm", None, "nothing"),
     ],
 )

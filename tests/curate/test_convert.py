@@ -243,6 +243,53 @@ def test_the_test_file_has_no_answers_and_the_key_has(sets):
     assert [row["id"] for row in test] == [row["id"] for row in key]
 
 
+def own_test(project, *columns):
+    (project / "exam").mkdir()
+    rows = [f"{n},{n}号公约何时签署？,甲,乙,丙,丁{''.join(f',{cell}' for cell in columns)}\n" for n in "79"]
+    header = ",".join(["id,question,option_A,option_B,option_C,option_D", *("answer", "topic")[: len(columns)]])
+    (project / "exam" / "my.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+    write_sides({"train": [record for rows in ten_records().values() for record in rows]})
+    return CliRunner().invoke(stage.main, [*ARGUMENTS, "--exam", "exam"], catch_exceptions=False)
+
+
+def test_a_test_of_the_users_own_stands_in_place_of_the_banks(project):
+    result = own_test(project, "B", "law")
+
+    assert result.output == (
+        "convert: 10 records in 7 data sets of sets; the test is exam/my.csv, 2 of 2 with an answer\n"
+    )
+    sets = made(project / "sets")
+    assert sets["test/test.csv"].decode() == (
+        "id,question,option_A,option_B,option_C,option_D\n"
+        "7,7号公约何时签署？,甲,乙,丙,丁\n9,9号公约何时签署？,甲,乙,丙,丁\n"
+    )
+    assert sets["key/key.csv"].decode() == "id,answer,topic,difficulty,type\n7,B,law,,\n9,B,law,,\n"
+    numbers = json.loads((project / "metrics.json").read_bytes())
+    assert (numbers["test/test.csv"], numbers["key/key.csv"], numbers["bank/test.parquet"]) == (2, 2, 0)
+    assert b"- Questions: 2\n" in sets["test/README.md"]
+    assert b"law" in sets["key/README.md"]
+
+
+def test_the_key_of_a_test_without_answers_is_its_header(project):
+    result = own_test(project)
+
+    assert result.output.endswith("; the test is exam/my.csv, 0 of 2 with an answer\n")
+    sets = made(project / "sets")
+    assert sets["key/key.csv"] == b"id,answer,topic,difficulty,type\n"
+    assert sets["test/test.csv"].count(b"\n") == 3
+    assert b"- Questions: 0\n" in sets["key/README.md"]
+
+
+def test_an_empty_folder_leaves_the_banks_own_test(sets, project):
+    before = made(sets)
+    (project / "exam").mkdir()
+
+    result = CliRunner().invoke(stage.main, [*ARGUMENTS, "--exam", "exam"], catch_exceptions=False)
+
+    assert result.output == "convert: 10 records in 7 data sets of sets\n"
+    assert made(sets) == before
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_a_card_tells_what_is_in_its_folder(sets, name):
     found = DatasetCard.load(sets / name / "README.md")

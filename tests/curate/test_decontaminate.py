@@ -1,5 +1,6 @@
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +141,14 @@ def test_nearly_all_edited_copies_are_found_among_thousands_of_alike_questions()
     assert sum(hits.get(row, (None,))[0] == 10 * row for row in range(300)) >= 297
 
 
-def invoke(folder: Path, records: list[Record], processes: int = 1) -> Result:
+def invoke(folder: Path, records: list[Record], processes: int = 1, more: Sequence[str] = ()) -> Result:
     yaml = YAML(typ="safe", pure=True)
     params = yaml.load((folder / "params.yaml").read_text(encoding="utf-8"))
     params["workers"] = {"processes": processes, "ray": None}
     with open(folder / "params.yaml", "w", encoding="utf-8") as file:
         yaml.dump(params, file)
     write(folder / "in.jsonl", records)
-    return CliRunner().invoke(main, ["in.jsonl", "held", "out.jsonl", "rejects.jsonl", "metrics.json"])
+    return CliRunner().invoke(main, ["in.jsonl", "held", "out.jsonl", "rejects.jsonl", "metrics.json", *more])
 
 
 def a_test(folder: Path, *records: Record) -> None:
@@ -212,6 +213,39 @@ def test_without_tests_everything_stays(a_project, monkeypatch, count):
     assert Path("out.jsonl").read_bytes() == Path("in.jsonl").read_bytes()
     assert Path("rejects.jsonl").read_bytes() == b""
     assert json.loads(Path("metrics.json").read_bytes())["rejected"] == {}
+
+
+OWN = "id,question,option_A,option_B,option_C,option_D\n"
+
+
+def test_the_users_own_test_is_kept_out_of_the_bank_too(a_project, monkeypatch):
+    monkeypatch.chdir(a_project)
+    records = many_records(8)
+    a_test(a_project, records[2])
+    Path("exam").mkdir()
+    Path("exam/my.csv").write_text(f"{OWN}x,{','.join((records[5].question, *records[5].options))}\n", "utf-8")
+
+    result = invoke(a_project, records, more=["--exam", "exam"])
+
+    assert result.output == "decontaminate: 4 of 8 kept; 2 questions of tests\n"
+    numbers = json.loads(Path("metrics.json").read_bytes())
+    assert numbers["tests"] == {
+        "exam/my.csv": {"questions": 1, "rejected": 2},
+        "held/cmmlu.csv": {"questions": 1, "rejected": 2},
+    }
+
+
+def test_an_own_test_that_cannot_be_used_is_a_fault_before_anything_is_paid_for(a_project, monkeypatch):
+    monkeypatch.chdir(a_project)
+    (a_project / "held").mkdir()
+    Path("exam").mkdir()
+    Path("exam/my.csv").write_text(f"{OWN}x,哪一年？,1,2,3,3\n", "utf-8")
+
+    result = invoke(a_project, [a_record()], more=["--exam", "exam"])
+
+    assert result.exit_code == 1
+    assert result.output == "exam/my.csv:2: option_C and option_D are both '3'; make them differ\n"
+    assert not Path("out.jsonl").exists()
 
 
 @pytest.mark.parametrize("bad", ["in.jsonl", "held/cmmlu.csv"])

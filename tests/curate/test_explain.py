@@ -215,11 +215,14 @@ def test_a_row_that_was_set_aside_is_not_to_be_asked_again(root, stage):
 
 
 def test_an_imported_row_was_never_asked_and_is_mended_where_it_came_from(root):
-    write("data/responses/environment.jsonl", [a_response(id="5", teacher="import own.tsv")])
+    write("data/responses/environment.jsonl", [])
+    write("curate/imported/environment.own.jsonl", [a_response(id="5", teacher="import own.tsv")])
 
     found = told(explain("5", Path("data"), lambda id_: ["a call"]))
 
-    assert list(found)[2:] == [
+    assert list(found)[1:] == [
+        "  request   environment × basic × factual, sample 0, round 0, import own.tsv "
+        "(curate/imported/environment.own.jsonl:1)",
         "  validate  dropped: not_xml, line 1: no <item> (data/rejects/validate.jsonl:1)",
         "  ended     dropped by validate: not_xml",
         "  next      mend it in own.tsv and import it again",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from curate import tsv
 from curate.checks import ValidateParams
 from curate.convert import ConvertParams, PromptsParams, convert
-from curate.import_ import main, steps
+from curate.import_ import PLACE, main, steps
 from curate.shards import WorkersParams
 from curate.validate import validate
 from schemas.chain import render
@@ -27,14 +27,18 @@ HEADER = "\t".join(tsv.COLUMNS)
 def run(a_project, monkeypatch):
     monkeypatch.chdir(a_project)
 
-    def run(file, *options, topic="environment", out="out/environment.jsonl"):
-        return CliRunner().invoke(main, [file, topic, out, *options])
+    def run(file, *options, topic="environment"):
+        return CliRunner().invoke(main, [file, topic, *options])
 
     return run
 
 
+def responses():
+    return [row for path in sorted(PLACE.glob("*")) for row in read(path, Response)]
+
+
 def imported():
-    return validate(read("out/environment.jsonl", Response), load("validate", ValidateParams))
+    return validate(responses(), load("validate", ValidateParams))
 
 
 def content(records):
@@ -53,7 +57,7 @@ def test_a_bank_that_was_written_out_comes_back_whole(run, a_project):
 
     result = run("bank.tsv", *CELL)
 
-    assert result.output == "import: 6 questions of environment\n"
+    assert result.output == "import: 6 questions of environment in curate/imported/environment.bank.jsonl\n"
     found = imported()
     assert content(found.records) == content(records)
     assert {record.teacher for record in found.records} == {"import bank.tsv"}
@@ -65,8 +69,7 @@ def test_records_come_back_with_their_ids_and_cells(run):
 
     assert run("own.jsonl").exit_code == 0
 
-    rows = list(read("out/environment.jsonl", Response))
-    assert [(row.id, row.difficulty, row.type, row.sample) for row in rows] == [
+    assert [(row.id, row.difficulty, row.type, row.sample) for row in responses()] == [
         (str(n), "advanced", "factual", n) for n in range(3)
     ]
 
@@ -79,9 +82,10 @@ def test_the_data_sets_of_convert_come_back(run, a_project):
     here = WorkersParams(processes=1, ray=None)
     convert(sources, a_project / "sets", load("convert", ConvertParams), load("prompts", PromptsParams), here)
 
-    assert run("sets/bank/train.parquet").output == "import: 4 questions of environment\n"
+    assert run("sets/bank/train.parquet").exit_code == 0
     assert [(r.id, *content([r])) for r in imported().records] == [(r.id, *content([r])) for r in records]
 
+    (PLACE / "environment.train.jsonl").unlink()
     assert run("sets/table/bank.tsv", *CELL).exit_code == 0
     assert content(imported().records) == content(records)
 
@@ -91,7 +95,7 @@ def test_items_get_ids_of_their_own(run):
 
     assert run("own.jsonl", *CELL).exit_code == 0
 
-    assert len({row.id for row in read("out/environment.jsonl", Response)}) == 2
+    assert len({row.id for row in responses()}) == 2
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.TSV", "a.csv"])
@@ -220,7 +224,7 @@ def test_an_unreadable_file_is_one_line_and_nothing_is_written(run, a_project, n
     assert result.exit_code == 1
     assert message in result.output
     assert result.output.count("\n") == 1
-    assert not list(a_project.glob("out/*"))
+    assert not list(PLACE.glob("*"))
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.jsonl", "a.parquet"])
@@ -243,14 +247,43 @@ def test_a_topic_must_be_configured(run):
     assert "topics.economy: not there" in run("a.tsv", topic="economy").output
 
 
-def test_writing_where_a_stage_writes_says_how_to_keep_it(run, a_project):
-    (a_project / "dvc.yaml").write_text("outs:\n  - data/responses/${key}.jsonl\n")
-    write("own.jsonl", [an_item()])
+def test_another_file_adds_and_the_same_replaces_its_own(run):
+    write("a.jsonl", [an_item(), an_item(question="《京都议定书》是在哪一年通过的？")])
+    write("b.jsonl", [an_item()])
 
-    said = run("own.jsonl", *CELL, out="data/responses/environment.jsonl").output
+    assert run("a.jsonl", *CELL).exit_code == 0
+    assert run("b.jsonl", *CELL).exit_code == 0
+    assert len({row.id for row in responses()}) == 3
 
-    assert "`dvc commit -f generate@environment` keeps yours" in said
-    assert "dvc commit" not in run("own.jsonl", *CELL).output
+    write("a.jsonl", [an_item()])
+    assert run("a.jsonl", *CELL).output == (
+        "import: 1 questions of environment in curate/imported/environment.a.jsonl, in place of 2 there\n"
+    )
+    assert len({row.id for row in responses()}) == 2
+
+
+def test_an_import_that_fails_leaves_the_one_before(run):
+    write("a.jsonl", [an_item()])
+    assert run("a.jsonl", *CELL).exit_code == 0
+    before = responses()
+
+    write("a.jsonl", [a_record(topic="economy")])
+
+    assert run("a.jsonl").exit_code == 1
+    assert responses() == before
+
+
+def test_an_id_of_another_file_is_one_line_and_nothing_is_written(run):
+    write("a.jsonl", [a_record(id="7")])
+    write("b.jsonl", [a_record(id="6"), a_record(id="7", question="《京都议定书》是在哪一年通过的？")])
+    assert run("a.jsonl").exit_code == 0
+
+    result = run("b.jsonl")
+
+    assert result.output == (
+        "b.jsonl:2: id '7' is that of curate/imported/environment.a.jsonl too; give every row its own, or none\n"
+    )
+    assert [row.id for row in responses()] == ["7"]
 
 
 def test_an_own_item_may_be_an_item(run):

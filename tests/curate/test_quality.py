@@ -1,6 +1,7 @@
 from collections import Counter
 
 import pytest
+from msgspec.structs import replace
 
 from curate.decisions import content
 from curate.reporting import tallies
@@ -39,6 +40,15 @@ def test_a_cell_without_a_record_is_empty_and_one_beyond_the_grid_is_shown():
 
     assert quality.empty == [("economy", "basic", "factual"), ("economy", "basic", "conceptual")]
     assert quality.cells["environment", "basic", "riddle"] == 1
+
+
+def test_a_topic_that_nobody_is_asked_for_has_the_cells_it_has():
+    grid = a_quality().grid
+    unasked = {topic: replace(of, samples=0) for topic, of in grid.topics.items()}
+    quality = a_quality([a_record(topic="economy")], grid=replace(grid, topics=unasked))
+
+    assert quality.empty == []
+    assert quality.cells == {("economy", "basic", "factual"): 1}
 
 
 def test_the_funnel_ends_with_what_is_on_the_sides():

@@ -132,6 +132,21 @@ def test_of_twins_the_less_held_out_is_set_aside_for_one_that_stays():
     assert set(sides.values()) == set(SIDES)
 
 
+def test_with_a_test_of_the_users_own_the_bank_gives_none():
+    before = split(many_records(300))
+    Path("exam").mkdir()
+    Path("exam/my.csv").touch()
+
+    done = CliRunner().invoke(main, ["in.jsonl", *FILES, "--exam", "exam"], catch_exceptions=False)
+
+    assert done.exit_code == 0, done.output
+    sides = {side: list(read(f"{side}.jsonl", Record)) for side in SIDES}
+    assert len(before["test"]) > 10
+    assert sides["test"] == []
+    assert min(len(sides["validation"]), len(sides["rollout"])) > 10
+    assert sum(map(len, sides.values())) == 300
+
+
 def test_more_held_out_questions_than_are_checked_are_sampled(monkeypatch):
     monkeypatch.setattr("curate.split.CHECKED", 20)
 

@@ -13,6 +13,7 @@ from schemas.rows import read, write
 from tests.curate.builders import a_record, a_response, an_item
 
 PARAMS = load("validate", ValidateParams)
+ARGUMENTS = ["responses", "out.jsonl", "rejects.jsonl", "metrics.json", "--imported", "imported"]
 
 
 def test_a_good_reply_becomes_a_record():
@@ -99,6 +100,45 @@ def test_a_row_in_the_file_of_another_topic_is_a_fault_and_nothing_is_written(mo
 
     assert result.exit_code == 1
     assert "responses/environment.jsonl:2: topic 'education' in the file of 'environment'" in result.output
+    assert not (a_project / "out.jsonl").exists()
+
+
+def test_what_was_imported_is_read_before_what_a_teacher_wrote(monkeypatch, a_project):
+    monkeypatch.chdir(a_project)
+    write("responses/environment.jsonl", [a_response()])
+    write("imported/environment.b.jsonl", [a_response(id="2")])
+    write("imported/environment.a.1.jsonl", [a_response(id="3")])
+
+    result = CliRunner().invoke(stage.main, ARGUMENTS)
+
+    assert result.output == "validate: 3 of 3 kept\n"
+    assert [row.id for row in read("out.jsonl", Record)] == ["3", "2", "0000000000000001"]
+
+
+def test_an_import_of_no_topic_is_said_and_not_read(monkeypatch, a_project):
+    monkeypatch.chdir(a_project)
+    write("responses/environment.jsonl", [a_response()])
+    write("imported/removed.own.jsonl", [a_response(id="2", topic="removed")])
+
+    result = CliRunner().invoke(stage.main, ARGUMENTS)
+
+    assert result.output == (
+        "validate: imported/removed.own.jsonl: params.yaml has no such topic, so it is not read\n"
+        "validate: 1 of 1 kept\n"
+    )
+
+
+@pytest.mark.parametrize("other", ["responses/environment.jsonl", "imported/environment.a.jsonl"])
+def test_an_imported_id_that_another_row_has_is_a_fault_and_nothing_is_written(monkeypatch, a_project, other):
+    monkeypatch.chdir(a_project)
+    write("responses/environment.jsonl", [])
+    write("imported/environment.own.jsonl", [a_response(id="7")])
+    write(other, [a_response(id="6"), a_response(id="7", content="x")])
+
+    result = CliRunner().invoke(stage.main, ARGUMENTS)
+
+    assert result.output.startswith(f"{other}:2: id '7' is that of a row of imported/environment.own.jsonl too; ")
+    assert result.exit_code == 1
     assert not (a_project / "out.jsonl").exists()
 
 

@@ -107,8 +107,8 @@ def test_the_topics_come_in_the_order_of_params(project):
 
 
 def test_imported_rows_cannot_be_asked_again_and_are_counted(project):
-    rows = [*responses("environment", "123456"), *responses("environment", "78", teacher="import own.tsv")]
-    write("data/responses/environment.jsonl", rows)
+    write("data/responses/environment.jsonl", responses("environment", "123456"))
+    write("curate/imported/environment.own.jsonl", responses("environment", "78", teacher="import own.tsv"))
 
     result = run()
 

@@ -162,8 +162,11 @@ def test_each_row_can_be_traced_to_its_request(project):
         assert row.question in shown
 
 
-def test_no_records_are_nothing_to_do(project):
-    result = run(project, "verify", [])
+@pytest.mark.parametrize(("records", "rows"), [(0, None), (8, 0)])
+def test_no_records_are_nothing_to_do(project, records, rows):
+    project.params(base_url="http://127.0.0.1:9/v1")  # nobody answers there
+
+    result = run(project, "verify", a_bank(records), rows=rows)
 
     assert result.exit_code == 0, result.stderr
     assert (project.folder / "out.jsonl").read_bytes() == b""

@@ -53,6 +53,16 @@ def test_a_second_run_asks_nothing_and_writes_the_same_bytes(project):
     assert (project.out.read_bytes(), project.metrics.read_bytes()) == before
 
 
+def test_a_topic_without_samples_asks_nobody_and_writes_no_row(project):
+    project.params(samples=0, base_url="http://127.0.0.1:9/v1")  # nobody answers there
+
+    result = project.generate()
+
+    assert result.stderr == "generate economy: 0 of 0 valid, 0 rejected, 0 asked now\n"
+    assert project.out.read_bytes() == b""
+    assert the_metrics(project)["requests"] == 0
+
+
 def test_both_kinds_of_chain_are_asked_for_and_parse(project):
     lengths = {}
     for chain in ("short", "full"):

@@ -2,7 +2,7 @@
 
 import csv
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from schemas import profile
 from schemas.chat import ask, reply
 from schemas.params import ChatPrompt, load
-from schemas.record import LETTERS, Example, Item, Prompt, Record
+from schemas.record import LETTERS, Example, Item, Message, Pair, Prompt, Record
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -46,6 +46,7 @@ SMALL = {
         for variant in ("plain", "reasoning")
     },
     "grpo": {
+        "max_prompt": 160,
         "held_out": 4,
         "samples": 2,
         "watch": {"questions": 3, "every": 1},
@@ -59,6 +60,24 @@ SMALL = {
             "use_cpu": True,
             "logging_steps": 1,
             "save_steps": 1,
+        },
+    },
+    "dpo": {
+        "types": ["wrong_answer", "student_error"],
+        "held_out": 4,
+        "sampling": {"max_new_tokens": 8, "batch_size": 8},
+        "watch": {"questions": 3, "every": 2},
+        "trainer": {
+            "max_length": 160,
+            "max_steps": 4,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-3,
+            "beta": 0.1,
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "use_cpu": True,
+            "logging_steps": 1,
+            "save_steps": 2,
         },
     },
     "predict": {variant: {"max_new_tokens": 8, "batch_size": 8} for variant in ("plain", "reasoning", "grpo")},
@@ -118,6 +137,8 @@ def write_sets(folder: Path, prompts: dict[str, ChatPrompt]) -> None:
         for n, i in enumerate(parts["train"])
     ]
     (folder / "prompts.jsonl").write_bytes(b"\n".join(map(encode, asked)))
+    (folder / "pairs").mkdir()
+    (folder / "pairs/train.jsonl").write_bytes(b"\n".join(map(encode, pairs(parts["train"], prompts["reasoning"]))))
     test = every[56:]
     with open(folder / "test.csv", "w", encoding="utf-8", newline="") as file:
         out = csv.writer(file)
@@ -127,6 +148,30 @@ def write_sets(folder: Path, prompts: dict[str, ChatPrompt]) -> None:
         out = csv.writer(file)
         out.writerow(["id", "answer", "topic", "difficulty", "type"])
         out.writerows([f"t{n}", i.answer, "economy", "basic", "factual"] for n, i in enumerate(test))
+
+
+def pairs(of: Iterable[Item], prompt: ChatPrompt) -> list[Pair]:
+    """Two pairs for each question: its chain against one to another answer, and against no chain."""
+    made = []
+    for n, item in enumerate(of):
+        wrong = LETTERS[(LETTERS.index(item.answer) + 1) % 4]
+        steps = (item.steps[0].replace(item.options[LETTERS.index(item.answer)], item.options[LETTERS.index(wrong)]),)
+        other = msgspec.structs.replace(item, steps=steps, answer=wrong)
+        for type_, rejected in (
+            ("wrong_answer", reply(other, ("reasoning", "output"))),
+            ("format", Message(role="assistant", content=item.answer)),
+        ):
+            made.append(
+                Pair(
+                    id=f"q{n}.{type_}",
+                    type=type_,  # type: ignore[arg-type]
+                    prompt=ask(prompt, item.question, item.options),
+                    chosen=(reply(item, ("reasoning", "output")),),
+                    rejected=(rejected,),
+                    why="made up",
+                )
+            )
+    return made
 
 
 def run(command: Any, *args: object) -> None:

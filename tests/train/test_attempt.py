@@ -7,7 +7,7 @@ from schemas import rows
 from schemas.chat import ask
 from schemas.params import ChatPrompt, load
 from schemas.record import Prediction, Prompt
-from train import attempt, model
+from train import attempt, generate
 from train.answers import NONE
 
 SMALL = {"attempt": {"max_new_tokens": 8, "batch_size": 8}}
@@ -34,14 +34,16 @@ def run(prompts: list[Prompt], name: str) -> tuple[list[Prediction], dict]:
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A run that is stopped after its first batch."""
-    real = model.generate
+    real, batches = generate.replies, []
 
     def stop_after_one(*args):
-        yield next(real(*args))
-        raise KeyboardInterrupt
+        batches.append(args)
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+        return real(*args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(model, "generate", stop_after_one)
+        patch.setattr(generate, "replies", stop_after_one)
         run(questions(), name)
 
 
@@ -59,7 +61,7 @@ def test_each_prompt_is_answered_in_order_and_the_right_ones_are_counted(trained
 
 def test_an_answer_that_was_drawn_for_want_of_one_is_not_right(trained, changed, monkeypatch):
     changed(SMALL)
-    monkeypatch.setattr(model, "generate", lambda *args: iter([[(n, "不知道") for n in range(12)]]))
+    monkeypatch.setattr(generate, "replies", lambda _, __, batch, ___: [(n, "不知道") for n in batch.indexes])
 
     made, figures = run(questions(), "a2")
 

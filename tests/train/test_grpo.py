@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -70,15 +71,14 @@ def held_out(project):
 def test_a_run_that_failed_late_goes_on_and_keeps_its_start(trained, changed, monkeypatch):
     arguments = ["data/prompts.jsonl", "models/reasoning", "models/grpo2", "metrics/grpo2.json"]
     changed({"grpo": {"z_score": True}})
-    real = grpo.save
 
     def full_disk(*args):
         raise OSError("no space left")
 
-    monkeypatch.setattr(grpo.models, "save", full_disk)
-    with pytest.raises(OSError, match="no space"):
-        grpo.main(arguments, standalone_mode=False)
-    monkeypatch.setattr(grpo.models, "save", real)
+    with monkeypatch.context() as patched:
+        patched.setattr(grpo, "save", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            grpo.main(arguments, standalone_mode=False)
     (start,) = trained.glob(".store/checkpoints/grpo/*/before.jsonl")
     before = start.read_bytes()
 
@@ -119,8 +119,13 @@ def test_out_of_memory_an_adapter_goes_on_and_trls_copy_of_it_is_not_kept(traine
     ("values", "words"),
     [
         ({"rewards": {"corect": 1.0}}, r"grpo\.rewards\.corect: no such reward; did you mean 'correct'"),
+        ({"rewards": {}}, r"grpo\.rewards: none has a weight; there are format, "),
         ({"trainer": {"num_generation": 4}}, "did you mean 'num_generations'"),
-        ({"max_prompt": 1}, "0 prompts of at most 1 tokens"),
+        ({"max_prompt": 1}, r"prompts\.jsonl: 0 prompts of at most 1 tokens"),
+        ({"held_out": 47}, "48 prompts of .* too few to train on with 47 of them held out"),
+        ({"max_prompt": 185}, "max_prompt 185 and max_completion_length 12 are 197 tokens, the model is made for 192"),
+        ({"accelerate": "none.yaml"}, "grpo.accelerate: none.yaml: no such file"),
+        ({"model": "models/none/at/all"}, "models/none/at/all: no such folder; train it first"),
     ],
 )
 def test_a_setting_that_cannot_work_is_named(trained, changed, values, words):
@@ -130,10 +135,51 @@ def test_a_setting_that_cannot_work_is_named(trained, changed, values, words):
         grpo.main(["data/prompts.jsonl", "models/reasoning", "models/y", "metrics/y.json"], standalone_mode=False)
 
 
-def test_a_checkpoint_inside_a_generation_is_refused(trained, changed):
-    changed({"grpo": {"trainer": {**CUT}}})
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "save_steps: must be a multiple of 2"),
+        (
+            {"save_steps": 2, "eval_strategy": "steps", "eval_steps": 1},
+            "eval_strategy: .*held_out and watch; remove it",
+        ),
+        ({"save_steps": 2, "num_generations": 3}, "(?i)grpo.trainer: .*generation"),
+        (
+            {"per_device_train_batch_size": 256, "save_steps": 2},
+            "takes 128 prompts, there are 44: TRL would train on none",
+        ),
+    ],
+)
+def test_a_generation_that_cannot_work_is_named(trained, changed, values, words):
+    changed({"grpo": {"trainer": {**CUT, **values}}})
 
-    with pytest.raises(Fault, match="save_steps: must be a multiple of 2"):
+    with pytest.raises(Fault, match=words):
+        grpo.main(["data/prompts.jsonl", "models/reasoning", "models/y", "metrics/y.json"], standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("equal", "prompts", "words"),
+    [
+        (20, 20, r"for all of 20 held-out prompts every reply earns the same"),
+        (19, 20, r"for 19 of 20 held-out prompts"),
+        (18, 20, None),
+        (10, 10, None),  # so few may be alike by chance
+    ],
+)
+def test_replies_that_earn_the_same_are_noticed_before_training(equal, prompts, words):
+    replies = [a_reply(f"p{n}", vote if n >= equal else 0.7) for n in range(prompts) for vote in (0.1, 0.2)]
+
+    found = grpo.alike(replies)
+
+    assert (found and found.wrong) == (words and equal == prompts)
+    assert found is None or re.search(words, found.text)
+
+
+def test_nothing_is_trained_where_all_rewards_are_equal(trained, changed):
+    # This model writes no answer in its format yet.
+    changed({"grpo": {"rewards": {"format": 1.0}, "held_out": 20}})
+
+    with pytest.raises(Fault, match=r"all of 20 held-out prompts .* raise grpo\.trainer\.temperature"):
         grpo.main(["data/prompts.jsonl", "models/reasoning", "models/y", "metrics/y.json"], standalone_mode=False)
 
 

@@ -1,17 +1,12 @@
 import shutil
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from schemas import profile
-from schemas.params import ChatPrompt, load
-from train import model
-from train.base import BaseParams
-from train.grpo import GrpoParams, check
-from train.predict import AnswerParams, PredictParams
-from train.score import ScoreParams
-from train.sft import SftParams
+from train import check
 
 ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "params.yaml"
@@ -29,22 +24,13 @@ def merged(request, tmp_path):
 
 
 def test_every_stage_reads_it_and_trl_takes_its_settings(merged):
-    from trl import GRPOConfig, SFTConfig
+    shutil.copy(ROOT / "dvc.yaml", merged.parent)
+    shutil.copytree(ROOT / "profiles", merged.parent / "profiles")
+    with chdir(merged.parent):
+        done = CliRunner().invoke(check.main, [])
 
-    load("base", BaseParams, merged)
-    load("score", ScoreParams, merged)
-    load("attempt", AnswerParams, merged)
-    for name, params in load("predict", dict[str, PredictParams], merged).items():
-        load(f"prompts.{params.prompt}", ChatPrompt, merged)
-        assert name
-    # What a GPU computes is taken from the settings here: without one TRL refuses bfloat16 on anything but the CPU.
-    for name, params in load("sft", dict[str, SftParams], merged).items():
-        settings = {**params.trainer, "use_cpu": True, "output_dir": str(merged.parent)}
-        assert model.config(SFTConfig, f"sft.{name}", settings).max_length
-    params = load("grpo", GrpoParams, merged)
-    check(params)
-    settings = {**params.trainer, "use_cpu": True, "output_dir": str(merged.parent)}
-    assert model.config(GRPOConfig, "grpo", settings).num_generations == 8
+    # What there is no file of yet is no fault.
+    assert done.exit_code == 0, done.output
 
 
 def test_the_file_keeps_its_layout_and_comments():

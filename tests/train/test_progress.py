@@ -13,6 +13,7 @@ from schemas import rows
 from schemas.faults import Fault
 from tests.browser import browser, complaints, look, overflows, requests_of, screenshot
 from train import grpo, progress, watch
+from train.workplace import running
 
 ROOT = Path(__file__).parents[2]
 QUESTIONS = [
@@ -104,6 +105,10 @@ def test_a_csv_has_a_row_for_each_step_and_nan_for_what_was_not_measured():
         ({"curve": {"kl": ((5.0, 3.5),)}}, "KL is 3.5, above 3"),
         ({"curve": {"kl": ((5.0, 2.5),)}}, None),
         ({"replies": replies(0, kl=4.0)}, "KL is 4, above 3"),
+        (
+            {"curve": {"eval_logps/chosen": ((0.0, -10.0), (5.0, -12.0))}},
+            "Held-out chosen replies have become less likely",
+        ),
         ({"curve": {"frac_reward_zero_std": ((5.0, 0.75),)}}, "In 75% of the groups all replies have the same reward"),
         ({"curve": {"completions/clipped_ratio": ((5.0, 0.5),)}}, "50% of the replies are cut"),
     ],
@@ -113,6 +118,33 @@ def test_what_a_person_should_look_at_is_said(values, words):
 
     assert len(found) == (words is not None)
     assert words is None or found[0].startswith(words)
+
+
+def test_a_training_on_pairs_is_shown_by_what_it_logs_of_them():
+    names = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "eval_rewards/margins")
+    right = progress.Right(n=100, accuracy=0.75, wilson95=(0.66, 0.82))
+    gain = progress.Interval(mean=0.01, interval95=(-0.02, 0.04))
+    training = a_training(
+        "dpo",
+        curve=dict.fromkeys(names, ((10.0, 0.5), (20.0, 0.25))),
+        replies=[],
+        metrics=progress.Metrics(
+            steps=20,
+            seconds=10.0,
+            steps_per_second=2.0,
+            batch=(16, 1),
+            memory=None,
+            held_out=progress.HeldOut(before=right, after=right, gain=gain),
+        ),
+    )
+
+    csv, page = progress.csv(training), progress.written([training])
+
+    assert csv.splitlines()[0] == "step,loss,eval_loss,accuracy,chosen,rejected,margin,told_apart"
+    assert csv.splitlines()[1] == "10,NaN,NaN,NaN,0.5,0.5,0.5,0.5"
+    for words in ("Rewards of the pairs", "Pairs told apart", "eval_rewards/margins", "100 held-out questions"):
+        assert words in page
+    assert "Parts of the reward" not in page
 
 
 def test_figures_say_where_a_training_began_and_where_it_stands():
@@ -149,7 +181,7 @@ def test_a_training_that_goes_on_is_shown_as_such_and_a_killed_one_as_stopped(tm
     a_place(tmp_path, "grpo", log=[line])
     (tmp_path / progress.PLACES / "predict@plain" / "0").mkdir(parents=True)
 
-    with watch.running(place):
+    with running(place):
         stopped, goes_on = progress.found_places()
 
     assert (stopped.name, stopped.state) == ("grpo", "stopped")

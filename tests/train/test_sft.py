@@ -13,6 +13,7 @@ from schemas.faults import Fault
 from schemas.record import Example
 from train import sft
 from train.model import load
+from train.workplace import is_whole
 
 SETS = ("data/sft.reasoning.train.jsonl", "data/sft.reasoning.validation.jsonl")
 ROOT = Path(__file__).parents[2]
@@ -80,11 +81,12 @@ def test_rows_that_do_not_fit_are_cut_or_dropped_and_counted(project):
     prompt = max(row["labels"].count(-100) for row in whole)
 
     cut, figures = sft.dataset(examples, tokenizer, prompt + 3)
-    _, none = sft.dataset(examples, tokenizer, 4)
+    shortest = min(row["labels"].count(-100) for row in whole)
+    _, some = sft.dataset(examples, tokenizer, shortest + 1)
 
     assert figures["cut"] == len(examples)
     assert max(len(row["input_ids"]) for row in cut) == prompt + 3
-    assert none["dropped"] == len(examples)
+    assert 0 < some["dropped"] < len(examples)
 
 
 def test_a_killed_run_goes_on_and_leaves_the_same_bytes(trained, tmp_path):
@@ -92,7 +94,7 @@ def test_a_killed_run_goes_on_and_leaves_the_same_bytes(trained, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_ROOT": str(tmp_path)}
     process = subprocess.Popen(command, env=environment)
     deadline = time.monotonic() + 90
-    while not list(tmp_path.glob("**/checkpoint-4/trainer_state.json")):
+    while not any(map(is_whole, tmp_path.glob("**/checkpoint-4"))):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -134,3 +136,54 @@ def test_an_adapter_on_quantized_weights_is_trained_in_full_precision(project, c
 def test_an_unknown_variant_is_named(project):
     with pytest.raises(Fault, match=r"sft\.reasonin: .*did you mean 'reasoning'"):
         sft.main(["reasonin", *SETS, "models/base", "models/x", "metrics/x.json"], standalone_mode=False)
+
+
+ON_THE_CPU = {"bf16": False, "use_cpu": True, "max_steps": 2}
+QV = {"r": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_porj"], "bias": "none"}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"trainer": {**ON_THE_CPU, "lerning_rate": 1e-3}}, "lerning_rate: .*did you mean 'learning_rate'"),
+        ({"trainer": {**ON_THE_CPU, "max_length": 4}}, "max_length: 4 tokens hold no reply to any of the prompts"),
+        ({"trainer": {**ON_THE_CPU, "warmup_steps": 9}}, "warmup_steps: 9, but there are 2 steps in all"),
+        ({"trainer": {**ON_THE_CPU, "lr_scheduler_kwargs": {"decay": 1}}}, "lr_scheduler_kwargs: .*'decay'"),
+        ({"trainer": {**ON_THE_CPU, "load_best_model_at_end": True}}, r"sft\.reasoning\.trainer: .*load_best_model"),
+        ({"trainer": {**ON_THE_CPU, "save_stratgy": "no", "optm": "x"}}, "(?s)save_stratgy: .*\n.*optm: "),
+        ({"lora": QV}, r"lora\.targets: models/base has no layer 'v_porj'; did you mean 'v_proj'"),
+        ({"quantize": "nf4"}, r"sft\.reasoning\.lora: quantized weights cannot be trained themselves"),
+        ({"model": "models/bse"}, "models/bse: no such folder; did you mean 'models/base'"),
+        ({"accelerate": "profiles/none.yaml"}, "accelerate: profiles/none.yaml: no such file"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_named_before_a_model_is_loaded(project, changed, monkeypatch, values, words):
+    changed({"sft": {"reasoning": values}})
+    monkeypatch.setattr(sft.models, "load", lambda *args, **kwargs: pytest.fail("a model was loaded"))
+
+    with pytest.raises(Fault, match=words):
+        sft.main(["reasoning", *SETS, "models/base", "models/x", "metrics/x.json"], standalone_mode=False)
+
+
+CHAT = '{"id": "a", "messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "A"}]}\n'
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "words"),
+    [
+        ("", CHAT, r"train\.jsonl: no rows to train on"),
+        (CHAT, "", r"validation\.jsonl: no rows to validate on"),
+        ('{"id": "a"}\n', CHAT, r"train\.jsonl:1: .*`messages`"),
+        ('{"question": "?", "answer": "A"}\n', CHAT, r"train\.jsonl:1: .*`id`|train\.jsonl:1: .*`question`"),
+        (CHAT, CHAT.replace("assistant", "user"), r"validation\.jsonl: chat 'a' does not end with the assistant's"),
+        (None, CHAT, r"train\.jsonl: No such file"),
+    ],
+)
+def test_data_that_cannot_work_are_named(project, tmp_path, train, validation, words):
+    files = [tmp_path / "train.jsonl", tmp_path / "validation.jsonl"]
+    for file, text in zip(files, (train, validation), strict=True):
+        if text is not None:
+            file.write_text(text, encoding="utf-8")
+
+    with pytest.raises(Fault, match=words):
+        sft.main(["reasoning", *map(str, files), "models/base", "models/x", "metrics/x.json"], standalone_mode=False)

@@ -128,14 +128,6 @@ def test_a_run_that_goes_on_takes_back_what_came_after_its_checkpoint(tmp_path, 
         assert [line["step"] for line in lines(tmp_path / name)] == kept
 
 
-def test_a_workplace_is_running_as_long_as_its_run(tmp_path):
-    assert not watch.is_running(tmp_path)
-    with watch.running(tmp_path):
-        assert watch.is_running(tmp_path)
-
-    assert not watch.is_running(tmp_path)
-
-
 def test_which_questions_are_watched_depends_on_ids_alone():
     held = [a_watched(f"q{n}") for n in range(20)]
 
