@@ -136,7 +136,8 @@ def sft(
         return kind(model=network, args=args, train_dataset=data[0], eval_dataset=data[1], processing_class=tokenizer)
 
     trainer, figures = fit(make, params.trainer, f"sft@{variant}", place, watching, evaluate=True)
-    return trainer, {**figures, "eval_loss": round(figures.pop("evaluated")["eval_loss"], 4)}
+    figures["eval_loss"] = round(figures.pop("evaluated")["eval_loss"], 4)
+    return trainer, figures
 
 
 def _scoring_labels_only(trainer: Any) -> Any:
