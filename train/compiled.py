@@ -8,8 +8,7 @@ import click
 def compile_layers(model: Any) -> None:
     """Compile each decoder layer in place; on a CPU say that nothing is compiled.
 
-    All layers are one program, so it takes seconds where the whole model takes minutes, and nearly all the time of a
-    step is spent in them.
+    All layers are one program, which takes about a minute to make; nearly all the time of a step is spent in them.
     """
     import torch
 
@@ -18,5 +17,7 @@ def compile_layers(model: Any) -> None:
         return
     # The first two batches of unlike length are two programs, the second for any length.
     torch._dynamo.config.recompile_limit = 32
+    # The first layer reads embeddings, which nobody trains; a program of its own for it would double the wait.
+    model.enable_input_require_grads()
     for layer in model.get_decoder().layers:
-        layer.compile(dynamic=True)
+        layer.compile()

@@ -147,6 +147,7 @@ def fit(
         "steps": steps,
         "resumed_at": resumed,
         "batch": [trainer.args.per_device_train_batch_size, trainer.args.gradient_accumulation_steps],
+        "processes": trainer.args.world_size,
         "seconds": round(seconds, 1),
         "steps_per_second": round((steps - resumed) / seconds, 3),
         "train_loss": mean_loss(trainer.state.log_history),

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import click
 import msgspec
@@ -19,6 +19,7 @@ from train.decode import Drawing, decode
 from train.model import asking, token_ids
 
 Engine = Literal["transformers", "graph", "vllm"]
+T = TypeVar("T")
 
 NO_GPU = 64
 """Prompts a batch where there is no GPU whose memory could be measured."""
@@ -58,15 +59,18 @@ def generate(
     prompts: Sequence[Sequence[Message]],
     sampling: Sampling,
     done: Container[int] = (),
+    engine: Engine = "transformers",
 ) -> Iterator[list[tuple[int, str]]]:
     """Yield batches of (index of the prompt, reply), the longest prompts first, so that a lack of memory shows at once.
 
     A batch of which all is `done` is left out, and each seeds itself by its place: an interrupted run goes on to the
     same replies. Another size of batch changes replies that are drawn, greedy ones not.
     """
+    if not prompts:  # of nothing tokenizers make an error
+        return
     asked = token_ids(tokenizer, asking(prompts, tokenizer))
     size, _ = batch_size(model, asked, sampling)
-    speak = halving(speaking(model, tokenizer))
+    speak = halving(speaking(model, tokenizer, engine))
     for batch in batches(asked, size):
         if not all(n in done for n in batch.indexes):
             yield replies(speak, asked, batch, sampling)
@@ -84,19 +88,21 @@ def replies(speak: Speak, prompts: Sequence[Sequence[int]], batch: Batch, sampli
     return list(zip(batch.indexes, speak([prompts[n] for n in batch.indexes], seeded), strict=True))
 
 
-def halving(speak: Speak, say: Callable[[str], None] = click.echo) -> Speak:
+def halving(
+    speak: Callable[[Sequence[Sequence[int]], Sampling], list[T]], say: Callable[[str], None] = click.echo
+) -> Callable[[Sequence[Sequence[int]], Sampling], list[T]]:
     """Return the same, but out of GPU memory it goes on with half as many prompts at a time, from then on.
 
     Fault if one prompt by itself is too much.
     """
     most = sys.maxsize
 
-    def spoken(prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[str]:
+    def spoken(prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[T]:
         import torch
         from accelerate.utils.memory import should_reduce_batch_size
 
         nonlocal most
-        found: list[str] = []
+        found: list[T] = []
         while len(found) < len(prompts):
             part = prompts[len(found) : len(found) + most]
             try:

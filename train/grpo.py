@@ -271,7 +271,8 @@ def main(prompts: Path, model: str, out: Path, metrics: Path) -> None:
 
         def sampled(network: Any) -> list[Reply]:
             asked = [prompt.prompt for prompt in held for _ in range(params.samples)]
-            replies = {n: text for batch in generate(network, tokenizer, asked, sampling) for n, text in batch}
+            made = generate(network, tokenizer, asked, sampling, engine=params.engine)
+            replies = {n: text for batch in made for n, text in batch}
             return judged(held, params.samples, replies, tokenizer, params.rewards)
 
         first = place / "before.jsonl"  # sampled once: a run that goes on compares with the same start
@@ -316,7 +317,7 @@ def _sampling(params: GrpoParams) -> Sampling:
             "top_p": args.top_p,
             "repetition_penalty": args.repetition_penalty,
             "no_repeat_ngram_size": 0,
-            "batch_size": args.per_device_train_batch_size,
+            "batch_size": None if params.engine == "graph" else args.per_device_train_batch_size,
             "seed": params.seed,
         },
         Sampling,

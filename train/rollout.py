@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from train.decode import Drawing, decode
+from train.decode import decode
+from train.generate import Sampling, batch_size, halving
 
 
 def faster(trainer: Any, engine: str) -> Any:
@@ -20,14 +21,20 @@ def faster(trainer: Any, engine: str) -> Any:
             if engine != "graph":
                 return super()._generate_single_turn(prompt_ids, *rest, **more)
             model = self.accelerator.unwrap_model(self.model_wrapped)
-            drawing = Drawing(
+            sampling = Sampling(
                 max_new_tokens=self.max_completion_length,
                 temperature=self.temperature,
                 top_p=self.top_p,
                 repetition_penalty=self.repetition_penalty,
                 no_repeat_ngram_size=0,
+                batch_size=None if model.device.type == "cuda" else len(prompt_ids),
+                seed=0,  # drawn from torch's generator, which TRL has seeded
             )
-            return decode(model, prompt_ids, drawing, set(self.eos_token_ids), self._tokenizer.pad_token_id), None
+            stop, pad = set(self.eos_token_ids), self._tokenizer.pad_token_id
+            size, _ = batch_size(model, prompt_ids, sampling)
+            made = halving(lambda prompts, drawing: decode(model, prompts, drawing, stop, pad))
+            parts = (prompt_ids[start : start + size] for start in range(0, len(prompt_ids), size))
+            return [tokens for part in parts for tokens in made(part, sampling)], None
 
         def _prepare_inputs(self, generation_batch: Any) -> Any:
             before = self._buffered_inputs

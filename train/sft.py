@@ -132,7 +132,7 @@ def sft(
 
     def make(settings: dict[str, Any]) -> Any:
         args = trl_config(params, variant, settings, place)
-        kind = _scoring_labels_only(SFTTrainer) if args.device.type == "cpu" else SFTTrainer
+        kind = _scoring_labels_only(SFTTrainer) if args.device.type == "cpu" and args.world_size == 1 else SFTTrainer
         return kind(model=network, args=args, train_dataset=data[0], eval_dataset=data[1], processing_class=tokenizer)
 
     trainer, figures = fit(make, params.trainer, f"sft@{variant}", place, watching, evaluate=True)
