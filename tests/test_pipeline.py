@@ -37,13 +37,26 @@ SMALL: dict[str, Any] = {
         variant: {"questions": 8, "sampling": {"max_new_tokens": 8}, "trainer": TINY | {"max_length": 256}}
         for variant in ("plain", "reasoning")
     },
+    "dpo": {
+        "types": ["wrong_answer"],
+        "held_out": 10,
+        "watch": {"questions": 4},
+        "trainer": TINY | {"max_length": 256},
+    },
     "grpo": {
         "held_out": 4,
         "samples": 2,
         "trainer": TINY
-        | {"max_steps": 2, "save_steps": 1, "logging_steps": 1, "num_generations": 4, "max_completion_length": 12},
+        | {
+            "max_steps": 2,
+            "warmup_steps": 0,
+            "save_steps": 1,
+            "logging_steps": 1,
+            "num_generations": 4,
+            "max_completion_length": 12,
+        },
     },
-    "predict": {variant: {"max_new_tokens": 8} for variant in ("plain", "reasoning", "grpo")},
+    "predict": {variant: {"max_new_tokens": 8} for variant in ("plain", "reasoning", "dpo", "grpo")},
 }
 
 
@@ -109,7 +122,7 @@ def test_one_command_ends_in_checked_submissions_and_a_score_for_every_variant(p
         asked = [row["id"] for row in csv.DictReader(file)]
 
     score = json.loads((project / "metrics/score.json").read_text("utf-8"))
-    assert set(score["variants"]) == {"plain", "reasoning", "grpo"}
+    assert set(score["variants"]) == {"plain", "reasoning", "dpo", "grpo"}
     for variant in score["variants"]:
         with open(project / f"submissions/{variant}/submission.csv", encoding="utf-8", newline="") as file:
             handed_in = list(csv.DictReader(file))

@@ -193,12 +193,13 @@ def dealt(tasks: Iterable[Task], team: Iterable[Any]) -> Iterator[Done]:
     left, idle = deque(tasks), list(team)
     lost: set[Task] = set()
     under_way: dict[Any, tuple[Any, Task]] = {}
+    why = "none was given"
     while left or under_way:
         while left and idle:
             worker, task = idle.pop(), left.popleft()
             under_way[worker.answer.remote(task)] = worker, task
         if not under_way:
-            raise Fault("workers.ray: every worker has died; the same command goes on from here")
+            raise Fault(f"workers.ray: every worker has died ({why}); the same command goes on from here")
         (ready,), _ = ray.wait(list(under_way), num_returns=1)
         worker, task = under_way.pop(ready)
         try:
@@ -207,6 +208,7 @@ def dealt(tasks: Iterable[Task], team: Iterable[Any]) -> Iterator[Done]:
             if task in lost:
                 raise Fault(f"workers.ray: two workers died of one batch: {said(error)}") from None
             lost.add(task)
+            why = said(error)
             left.appendleft(task)
             click.echo(f"a worker died; its batch of {len(task.batch.indexes)} goes to another")
             continue

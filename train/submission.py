@@ -183,7 +183,7 @@ def submission(predictions: Iterable[Prediction], asked: Sequence[Question], out
     write(
         out / "detailed_results.csv",
         ["id", "question", "answer", "response", "strategy"],
-        ([p.id, q.question, p.answer, p.response, p.strategy] for q, p in known),
+        ([p.id, q.question, p.answer, p.response.replace("\0", "\ufffd"), p.strategy] for q, p in known),
         csv.QUOTE_ALL,  # csv by itself leaves a lone carriage return unquoted, and a reader would end the line there
     )
     answers(out / "submission.csv", (question.id for question in asked))

@@ -47,7 +47,7 @@ def tuned(project):
                 weight.normal_(std=0.3)
     network.save_pretrained("models/tuned")
     tokenizer.save_pretrained("models/tuned")
-    Path("models/tuned/run.json").write_text("{}")
+    Path("models/tuned/run.json").write_text('{"stage": "sft@reasoning", "start": "models/base", "params": {}}')
     Path("models/tuned/curve.jsonl").write_text("{}\n")
     Path("models/tuned/README.md").write_text(
         "---\nbase_model: models/base\ntags: [trl, sft]\n---\n# sft@reasoning\n\nTrained with care.\n"

@@ -65,18 +65,19 @@ def test_accelerate_reads_the_files_that_come_with_the_project(file):
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        ("train.sft", ("reasoning", *SETS, "models/base", "models/two", "metrics/two.json")),
-        ("train.grpo", ("data/prompts.jsonl", "models/base", "models/two", "metrics/two.json")),
+        ("train.sft", ("reasoning", *SETS, "models/base", "OUT", "METRICS")),
+        ("train.grpo", ("data/prompts.jsonl", "models/base", "OUT", "METRICS")),
     ],
 )
 def test_two_processes_train_one_model_and_the_first_of_them_writes_it(trained, tmp_path, module, words):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(tmp_path), "QUESTION_BANK_LAUNCHED": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    command += ["-m", module, *words]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    places = {"OUT": str(tmp_path / "models/two"), "METRICS": str(tmp_path / "two.json")}
+    command += ["-m", module, *(places.get(word, word) for word in words)]
 
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
 
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(Path("metrics/two.json").read_bytes())["processes"] == 2
-    assert Path("models/two/model.safetensors").is_file()
-    assert not [path for path in Path("models").iterdir() if path.name.startswith(".")]
+    assert json.loads(Path(places["METRICS"]).read_bytes())["processes"] == 2
+    assert Path(places["OUT"], "model.safetensors").is_file()
+    assert not [path for path in (tmp_path / "models").iterdir() if path.name.startswith(".")]

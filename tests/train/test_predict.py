@@ -116,8 +116,11 @@ class Mortal:
 
 @pytest.fixture(scope="module")
 def a_cluster():
+    from ray import cloudpickle
+
     from schemas.cluster import cluster
 
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers know nothing of tests
     with cluster(None, 3, memory=2**27, hidden={}):
         yield
 

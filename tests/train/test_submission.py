@@ -118,6 +118,15 @@ def test_a_reply_is_in_the_details_as_it_came(tmp_path, response):
     assert line.cells["response"] == response
 
 
+def test_a_nul_that_a_model_wrote_is_shown_as_a_sign_that_tables_can_hold(tmp_path):
+    asked = questions(a_test_file(tmp_path / "test.csv", ids=["1"]))
+
+    submission([Prediction(id="1", response="B\0。", answer="B", strategy="none")], asked, tmp_path)
+
+    (line,) = table(tmp_path / "detailed_results.csv", ["id", "response"])
+    assert line.cells["response"] == "B\ufffd。"
+
+
 def test_a_missing_prediction_is_named(tmp_path):
     asked = questions(a_test_file(tmp_path / "test.csv"))
 
