@@ -139,7 +139,8 @@ def test_a_batch_whose_worker_died_goes_to_another_once(a_cluster, tmp_path, cap
         list(dealt(tasks, team(2, "x")))
 
     assert made == [0, 1, 2, 3]
-    assert said == "a worker died; its batch of 1 goes to another\n"
+    # Ray writes of it too
+    assert said.splitlines().count("a worker died; its batch of 1 goes to another") == 1
 
 
 def test_without_workers_left_the_run_ends_with_one_line(a_cluster, tmp_path):
@@ -147,7 +148,9 @@ def test_without_workers_left_the_run_ends_with_one_line(a_cluster, tmp_path):
 
     team = [ray.remote(Mortal).remote(-1, str(tmp_path / "x"))]
 
-    with pytest.raises(Fault, match=r"^workers\.ray: every worker has died; the same command goes on from here$"):
+    with pytest.raises(
+        Fault, match=r"^workers\.ray: every worker has died \(.*\); the same command goes on from here$"
+    ):
         list(dealt([Task(0, Batch(1, (1,)))], team))
 
 
