@@ -34,6 +34,8 @@ BYTES = 4.3e12
 TOKENS = (100, 160)
 """Tokens of a row for fine-tuning, and of a prompt; the mean is 130."""
 OF_A_WHOLE_RUN = ("num_train_epochs", "load_best_model_at_end", "metric_for_best_model")
+REPLY = 512
+"""Tokens of a reply."""
 SKIPPED = {"sft": 4, "grpo": 1}
 STEPS = {("sft", "gpu24"): 8, ("sft", "h200"): 24, ("grpo", "gpu24"): 2, ("grpo", "h200"): 4}
 
@@ -83,6 +85,24 @@ def settings(name: str, changes: list[str], folder: Path) -> Path:
     path = folder / "params.yaml"
     path.write_text(profile.text(merged), encoding="utf-8")
     return path
+
+
+def limit(kind: str, shape: str) -> float:
+    """Return the samples a second that the chip's own limits allow.
+
+    A token costs two operations a parameter forwards, two backwards through frozen weights, and in GRPO two more for
+    the reference; each step of decoding reads all weights, for 256 replies at once.
+    """
+    width, inner, layers, heads, shared = SHAPES[shape]
+    attention = 2 * width * width + 2 * width * width * shared // heads
+    parameters = layers * (attention + 3 * width * inner) + 2 * VOCABULARY["vocab_size"] * width
+    tokens = sum(TOKENS) / 2
+    decoding = REPLY * 2 * parameters / BYTES / 256
+    if kind == "sft":
+        return FLOPS / (4 * parameters * tokens)
+    if kind == "decode":
+        return 1 / decoding
+    return 1 / (decoding + 6 * parameters * (tokens + REPLY) / FLOPS)
 
 
 def speed(place: Path, skipped: int) -> dict[str, float]:
@@ -171,7 +191,7 @@ def run_decode(path: Path, model: str, steps: int) -> dict[str, Any]:
     network, _ = models.load(source, model, train=False)
     draw = random.Random(7)
     prompts = [[draw.randrange(100, 4000) for _ in range(draw.randint(*TOKENS))] for _ in range(32)]
-    drawing = Drawing(max_new_tokens=512, temperature=1.0, top_p=1.0, repetition_penalty=1.0, no_repeat_ngram_size=0)
+    drawing = Drawing(max_new_tokens=REPLY, temperature=1.0, top_p=1.0, repetition_penalty=1.0, no_repeat_ngram_size=0)
     seconds = 0.0
     for _ in range(2):
         torch.cuda.synchronize()
@@ -182,7 +202,7 @@ def run_decode(path: Path, model: str, steps: int) -> dict[str, Any]:
     return {
         "samples_per_second": 256 / seconds,
         "tokens_per_second": tokens / seconds,
-        "ms a step": 1e3 * seconds / 512,
+        "ms a step": 1e3 * seconds / REPLY,
     }
 
 
@@ -249,7 +269,8 @@ def main() -> None:
                 more = {name: seen[name] for name in ("batch", "completion", "ms a step", "each") if name in seen}
                 print(
                     f"{kind + ' ' + name:12}{seen['samples_per_second']:>10.2f}"
-                    f"{seen['samples_per_second'] / first:>7.1f}{seen['tokens_per_second']:>10.0f}{'':>9}"
+                    f"{seen['samples_per_second'] / first:>7.1f}{seen['tokens_per_second']:>10.0f}"
+                    f"{seen['samples_per_second'] / limit(kind, args.shape):>9.1%}"
                     f"{seen['peak_gib']:>9.1f}{seen.get('peak_reserved_gib', 0):>7.1f}{seen['seconds']:>7.0f}  {more}",
                     flush=True,
                 )
