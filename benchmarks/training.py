@@ -105,32 +105,42 @@ def limit(kind: str, shape: str) -> float:
     return 1 / (decoding + 6 * parameters * (tokens + REPLY) / FLOPS)
 
 
-def speed(place: Path, skipped: int) -> dict[str, float]:
-    """Return samples a second from the log's lines, one a step, without the first steps."""
-    lines = [json.loads(line) for line in (place / "log.jsonl").read_bytes().splitlines()]
-    seen = [line for line in lines if "samples_per_second" in line and line["step"] > skipped]
-    return {
-        "samples_per_second": len(seen) / sum(1 / line["samples_per_second"] for line in seen),
-        "each": [line["samples_per_second"] for line in lines if "samples_per_second" in line],
-    }
+def logged(place: Path) -> list[dict[str, Any]]:
+    """Return the log's lines, one a step."""
+    return [json.loads(line) for line in (place / "log.jsonl").read_bytes().splitlines()]
+
+
+def speed(lines: list[dict[str, Any]], skipped: int) -> dict[str, Any]:
+    """Return samples a second, without the first steps, and those of each step."""
+    each = {line["step"]: line["samples_per_second"] for line in lines if "samples_per_second" in line}
+    seen = [value for step, value in each.items() if step > skipped]
+    return {"samples_per_second": len(seen) / sum(1 / value for value in seen), "each": list(each.values())}
+
+
+def prepared(section: str, kind: Any, path: Path, model: str, steps: int) -> tuple[Any, Any, Any]:
+    """Return a training's params, cut to so many steps, and the model and tokenizer as its stage has them."""
+    import msgspec
+
+    from schemas.params import load
+    from train import model as models
+    from train.compiled import compile_layers
+
+    params = load(section, kind, path)
+    trainer = {name: value for name, value in params.trainer.items() if name not in OF_A_WHOLE_RUN}
+    trainer |= {"max_steps": steps, "logging_steps": 1, "save_strategy": "no", "eval_strategy": "no"}
+    network, tokenizer = models.load(params, model, train=True, seed=7)
+    if params.compile:
+        compile_layers(network)
+    return msgspec.structs.replace(params, trainer=trainer), network, tokenizer
 
 
 def run_sft(path: Path, model: str, steps: int) -> dict[str, Any]:
     """Fine-tune on rows of random tokens, the first half of each without a loss."""
     from datasets import Dataset
 
-    from schemas.params import load
-    from train import model as models
     from train import sft
-    from train.compiled import compile_layers
 
-    params = load("sft.reasoning", sft.SftParams, path)
-    trainer = {name: value for name, value in params.trainer.items() if name not in OF_A_WHOLE_RUN}
-    trainer |= {"max_steps": steps, "logging_steps": 1, "save_strategy": "no", "eval_strategy": "no"}
-    params = sft.msgspec.structs.replace(params, trainer=trainer)
-    network, tokenizer = models.load(params, model, train=True, seed=7)
-    if params.compile:
-        compile_layers(network)
+    params, network, tokenizer = prepared("sft.reasoning", sft.SftParams, path, model, steps)
     draw = random.Random(7)
     rows = []
     for _ in range(64 * steps):
@@ -139,26 +149,17 @@ def run_sft(path: Path, model: str, steps: int) -> dict[str, Any]:
         rows.append({"input_ids": ids, "labels": [-100] * (length // 2) + ids[length // 2 :]})
     data = Dataset.from_list(rows)
     _, figures = sft.sft(params, "reasoning", network, tokenizer, (data, data.select(range(32))), path.parent, None)
-    made = speed(path.parent, SKIPPED["sft"])
+    made = speed(logged(path.parent), SKIPPED["sft"])
     return made | {"tokens_per_second": made["samples_per_second"] * sum(TOKENS) / 2, "batch": figures["batch"]}
 
 
 def run_grpo(path: Path, model: str, steps: int) -> dict[str, Any]:
     """Reinforce on prompts of real questions, each reply as long as it may be."""
     from schemas import rows
-    from schemas.params import load
     from schemas.record import Message, Prompt
     from train import grpo
-    from train import model as models
-    from train.compiled import compile_layers
 
-    params = load("grpo", grpo.GrpoParams, path)
-    trainer = {k: v for k, v in params.trainer.items() if k != "num_train_epochs"}
-    trainer |= {"max_steps": steps, "logging_steps": 1, "save_strategy": "no"}
-    params = grpo.msgspec.structs.replace(params, trainer=trainer)
-    network, tokenizer = models.load(params, model, train=True, seed=7)
-    if params.compile:
-        compile_layers(network)
+    params, network, tokenizer = prepared("grpo", grpo.GrpoParams, path, model, steps)
     read = list(rows.read(Path("data/sets/rollout/train.jsonl"), Prompt))
     asked = [
         Prompt(
@@ -169,10 +170,9 @@ def run_grpo(path: Path, model: str, steps: int) -> dict[str, Any]:
         for n in range(0, len(read) - 5)
     ]
     _, figures = grpo.grpo(params, network, tokenizer, asked, path.parent, None)
-    made = speed(path.parent, SKIPPED["grpo"])
-    lines = [json.loads(line) for line in (path.parent / "log.jsonl").read_bytes().splitlines()]
-    logged = [line for line in lines if "completions/mean_length" in line]
-    length = logged[-1]["completions/mean_length"]
+    lines = logged(path.parent)
+    made = speed(lines, SKIPPED["grpo"])
+    length = [line["completions/mean_length"] for line in lines if "completions/mean_length" in line][-1]
     return made | {
         "completion": length,
         "tokens_per_second": made["samples_per_second"] * length,
@@ -213,7 +213,7 @@ def one(kind: str, name: str, model: str, changes: list[str]) -> None:
     """Run one line and print its figures as JSON."""
     import torch
 
-    from train.memory import memory
+    from train.memory import GIB, memory
     from train.model import quiet
 
     quiet(local=True)
@@ -225,10 +225,8 @@ def one(kind: str, name: str, model: str, changes: list[str]) -> None:
     figures |= {
         "seconds": time.monotonic() - began,
         "peak_gib": used.get("peak_gib", 0.0),
-        "reserved_gib": used.get("reserved_gib", 0.0),
+        "held_gib": torch.cuda.max_memory_reserved() / GIB if torch.cuda.is_available() else 0.0,
     }
-    if torch.cuda.is_available():
-        figures["peak_reserved_gib"] = torch.cuda.max_memory_reserved() / 2**30
     print("FIGURES " + json.dumps(figures), flush=True)
 
 
@@ -271,7 +269,7 @@ def main() -> None:
                     f"{kind + ' ' + name:12}{seen['samples_per_second']:>10.2f}"
                     f"{seen['samples_per_second'] / first:>7.1f}{seen['tokens_per_second']:>10.0f}"
                     f"{seen['samples_per_second'] / limit(kind, args.shape):>9.1%}"
-                    f"{seen['peak_gib']:>9.1f}{seen.get('peak_reserved_gib', 0):>7.1f}{seen['seconds']:>7.0f}  {more}",
+                    f"{seen['peak_gib']:>9.1f}{seen['held_gib']:>7.1f}{seen['seconds']:>7.0f}  {more}",
                     flush=True,
                 )
 
