@@ -35,24 +35,25 @@ TOKEN = "hf_not_to_be_told"
 
 
 @pytest.fixture(scope="session")
-def tuned(project):
-    """An adapter on models/base that changes what it answers."""
+def tuned(project, tmp_path_factory):
+    """An adapter on models/base that changes what it answers, apart from the trained models that other tests look for."""
     import torch
 
+    folder = tmp_path_factory.mktemp("trained") / "tuned"
     network, tokenizer = models.load(msgspec.structs.replace(PLAIN, lora=LORA), "models/base", train=True)
     torch.manual_seed(5)
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.3)
-    network.save_pretrained("models/tuned")
-    tokenizer.save_pretrained("models/tuned")
-    Path("models/tuned/run.json").write_text('{"stage": "sft@reasoning", "start": "models/base", "params": {}}')
-    Path("models/tuned/curve.jsonl").write_text("{}\n")
-    Path("models/tuned/README.md").write_text(
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "run.json").write_text('{"stage": "sft@reasoning", "start": "models/base", "params": {}}')
+    (folder / "curve.jsonl").write_text("{}\n")
+    (folder / "README.md").write_text(
         "---\nbase_model: models/base\ntags: [trl, sft]\n---\n# sft@reasoning\n\nTrained with care.\n"
     )
-    return Path("models/tuned")
+    return folder
 
 
 def run(*args):
