@@ -1,7 +1,7 @@
 """Write the bank in the forms that trainers, competitions and people read.
 
-train.jsonl, rollout.jsonl, validation.jsonl, test.jsonl (Record), the user's own test (curate/paper.py) → a folder of
-data sets, metrics:
+train.jsonl, rollout.jsonl, validation.jsonl, test.jsonl, author.jsonl (Record), the user's own test (curate/paper.py) →
+a folder of data sets, metrics:
 
     sft_reasoning/{train,validation}.jsonl               Example: question, chosen parts of the chain
     sft_plain/{train,validation}.jsonl                   Example: question, the letter alone
@@ -9,7 +9,7 @@ data sets, metrics:
     test/test.csv                                        id, question, option_A … option_D; no answer
     key/key.csv                                          id, answer, topic, difficulty, type
     table/bank.tsv                                       all sides: question, options, answer, whole chain
-    bank/{train,rollout,validation,test}.parquet         every field of a record
+    bank/{train,rollout,validation,test,author}.parquet  every field of a record
 
 The user's own test, if there is one, stands in test and key in place of the bank's; its key holds the questions that
 have an answer, or the header alone. Each set has a dataset card, README.md, by which `datasets.load_dataset(folder)`
@@ -39,7 +39,7 @@ from schemas import rows
 from schemas.chain import parts_of
 from schemas.chat import Ask, asking
 from schemas.faults import Fault
-from schemas.params import ChatPrompt, Count, Params, load
+from schemas.params import AuthorPrompt, ChatPrompt, Count, Params, load
 from schemas.record import LETTERS, Example, Letter, Message, Prompt, Record, Side
 
 if TYPE_CHECKING:
@@ -64,10 +64,11 @@ class ConvertParams(Params, frozen=True):
 
 
 class PromptsParams(Params, frozen=True):
-    """How a question is put to the solver, for each way of training."""
+    """How a question is put to the solver, for each way of training, and a cell to the author."""
 
     plain: ChatPrompt
     reasoning: ChatPrompt
+    author: AuthorPrompt
 
 
 class DataSet(Struct, frozen=True):
@@ -159,7 +160,7 @@ def make(params: ConvertParams, prompts: PromptsParams, piece: Piece) -> Made:
         files[f"sft_plain/{side}.jsonl"] = jsonl([example(one, plain, one.answer) for one in shown])
     elif side == "rollout":
         files["rollout/train.jsonl"] = jsonl([question(r, reasoning) for r in records])
-    else:
+    elif side == "test":
         files["test/test.csv"] = tsv.encode([(r.id, r.question, *r.options) for r in records], ",")
         files["key/key.csv"] = tsv.encode([(r.id, r.answer, r.topic, r.difficulty, r.type) for r in records], ",")
     return Made(side, files, _arrow(records), tally(records, shown))
@@ -408,7 +409,7 @@ def whole_folder(path: Path, ours: Collection[str]) -> Iterator[Path]:
 
 def _check(prompts: PromptsParams) -> None:
     """Fault for a prompt that cannot be filled in."""
-    for name in prompts.__struct_fields__:
+    for name in ("plain", "reasoning"):
         try:
             asking(getattr(prompts, name))("", ("", "", "", ""))
         except (KeyError, IndexError, ValueError, AttributeError) as error:
@@ -423,17 +424,16 @@ def _check(prompts: PromptsParams) -> None:
 @click.argument("rollout", type=click.Path(path_type=Path))
 @click.argument("validation", type=click.Path(path_type=Path))
 @click.argument("test", type=click.Path(path_type=Path))
+@click.argument("author", type=click.Path(path_type=Path))
 @click.argument("out_dir", type=click.Path(path_type=Path))
 @click.argument("metrics_file", metavar="METRICS", type=click.Path(path_type=Path))
 @click.option("--exam", type=click.Path(path_type=Path), help="The folder of your own test file, which may be empty.")
-def main(
-    train: Path, rollout: Path, validation: Path, test: Path, out_dir: Path, metrics_file: Path, exam: Path | None
-) -> None:
+def main(out_dir: Path, metrics_file: Path, exam: Path | None, **sides: Path) -> None:
     """Write the bank in the forms that trainers, competitions and people read."""
     params = load("convert", ConvertParams)
     prompts = load("prompts", PromptsParams)
     _check(prompts)
-    sources: dict[Side, Path] = {"train": train, "rollout": rollout, "validation": validation, "test": test}
+    sources = {side: sides[side] for side in SIDES}
     found = paper.find(exam)
     numbers = convert(sources, out_dir, params, prompts, own=paper.read(found) if found else ())
     rows.write_json(metrics_file, numbers)

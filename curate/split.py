@@ -1,8 +1,10 @@
-"""Part the bank into four sides so that no question has a twin on another side.
+"""Part the bank into five sides so that no question has a twin on another side.
 
-balanced.jsonl (Record) → train.jsonl, rollout.jsonl, validation.jsonl, test.jsonl (Record), sides.jsonl (Placed),
-rejects (Reject), metrics. The rollout side is for reinforcement alone: on questions it was shown the answers to, a
-model has nothing left to gain. Where the user brings a test file (curate/paper.py), no test is held out of the bank.
+balanced.jsonl (Record) → train.jsonl, rollout.jsonl, validation.jsonl, test.jsonl, author.jsonl (Record), sides.jsonl
+(Placed), rejects (Reject), metrics. The rollout side is for reinforcement alone: on questions it was shown the answers
+to, a model has nothing left to gain. The author side has whole topics: from them the author learns to write, and the
+solver is neither trained nor tested on them. Where the user brings a test file (curate/paper.py), no test is held out
+of the bank.
 
 Questions of one stem form a cluster, and the side of a cluster depends on its stem and the seed alone: rows that come
 or go move no other. So a topic × type has its share on each side only in expectation; exact quotas would have to move
@@ -34,10 +36,10 @@ from curate.rejects import reject
 from curate.shards import Chunk, chunks, spread
 from curate.similar import Grams, Near, candidates, ranges, similarities, sketch
 from schemas.params import Count, Params, Positive, Share, load
-from schemas.record import Placed, Record, Side
+from schemas.record import Placed, Record, Side, Slug
 from schemas.rows import whole, write_json
 
-SIDES: tuple[Side, ...] = ("test", "validation", "rollout", "train")
+SIDES: tuple[Side, ...] = ("test", "validation", "rollout", "train", "author")
 """The most held-out first; what is written of a row is an index of it, or ASIDE."""
 ASIDE = 255
 CHECKED = 2000  # most held-out questions that are compared with every other
@@ -59,6 +61,8 @@ class SplitParams(Params, frozen=True):
     test: Share
     validation: Share
     rollout: Share
+    author: tuple[Slug, ...]
+    """Topics whose questions are the author's."""
     seed: Count
 
     def __post_init__(self) -> None:
@@ -180,7 +184,10 @@ def see(params: SplitParams, chunk: Chunk) -> Seen:
     stratum = [strata.setdefault((record.topic, record.type), len(strata)) for record in records]
     return Seen(
         cluster=b"".join(clusters),
-        side=bytes(side_of(cluster, params) for cluster in clusters),
+        side=bytes(
+            SIDES.index("author") if record.topic in params.author else side_of(cluster, params)
+            for record, cluster in zip(records, clusters, strict=True)
+        ),
         strata=list(strata),
         stratum=np.array(stratum, np.int32).tobytes(),
         length=line_lengths(chunk),
@@ -347,18 +354,20 @@ def parts(path: Path, bank: Bank, side: Bytes, aside: Mapping[int, Twin]) -> Ite
 
 
 def metrics(bank: Bank, side: Bytes, held: Held, nearest: NDArray[np.float64], threshold: float) -> dict[str, object]:
-    """Return sizes, clusters, how near test comes to the rest, and what each topic × type gives to test.
+    """Return sizes, clusters, how near test comes to the rest, and what each topic × type of the solver gives to test.
 
     `checked`: held-out questions that were compared with every question of the less held-out sides.
     """
     stays = side != ASIDE
-    all_of = np.bincount(bank.stratum[stays], minlength=len(bank.strata))
+    solvers = stays & (side != SIDES.index("author"))
+    all_of = np.bincount(bank.stratum[solvers], minlength=len(bank.strata))
     in_test = np.bincount(bank.stratum[side == 0], minlength=len(bank.strata))
     shares = (in_test[all_of > 0] / all_of[all_of > 0]).tolist()
     similar = np.sort(nearest[held.side == 0])
     by_topic: Counter[str] = Counter()
-    for (topic, _), count in zip(bank.strata, in_test.tolist(), strict=True):
-        by_topic[topic] += count
+    for (topic, _), count, of in zip(bank.strata, in_test.tolist(), all_of.tolist(), strict=True):
+        if of:
+            by_topic[topic] += count
     _, sizes = np.unique(bank.cluster, return_counts=True)
     return {
         "records": len(side),
@@ -389,12 +398,13 @@ def metrics(bank: Bank, side: Bytes, held: Held, nearest: NDArray[np.float64], t
 @click.argument("rollout", type=click.Path(path_type=Path))
 @click.argument("validation", type=click.Path(path_type=Path))
 @click.argument("test", type=click.Path(path_type=Path))
+@click.argument("author", type=click.Path(path_type=Path))
 @click.argument("sides_file", metavar="SIDES", type=click.Path(path_type=Path))
 @click.argument("rejects", type=click.Path(path_type=Path))
 @click.argument("metrics_file", metavar="METRICS", type=click.Path(path_type=Path))
 @click.option("--exam", type=click.Path(path_type=Path), help="The folder of your own test file, which may be empty.")
 def main(records: Path, sides_file: Path, rejects: Path, metrics_file: Path, exam: Path | None, **outs: Path) -> None:
-    """Part the bank into train, rollout, validation and test, twins on one side."""
+    """Part the bank into train, rollout, validation, test and author, twins on one side."""
     params = load("split", SplitParams)
     if paper.find(exam):
         params = msgspec.structs.replace(params, test=0.0)

@@ -1,12 +1,12 @@
-"""How a question becomes a chat for the solver, and a chain the reply that is trained on."""
+"""How a question becomes a chat for the solver, a cell one for the author, and an item the reply that is trained on."""
 
 import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from schemas.chain import render
-from schemas.params import ChatPrompt
-from schemas.record import LETTERS, Item, Message, Options
+from schemas.chain import render, write
+from schemas.params import AuthorPrompt, ChatPrompt
+from schemas.record import LETTERS, Item, Message, Options, Variation
 
 Ask = Callable[[str, Options], tuple[Message, ...]]
 """From a question and its options to the messages that put it."""
@@ -39,3 +39,40 @@ def _template(prompt: ChatPrompt) -> str:
 def reply(item: Item, parts: tuple[str, ...]) -> Message:
     """Return the assistant's turn that answers an item; with no parts, the letter alone."""
     return Message(role="assistant", content=render(item, parts) if parts else item.answer)
+
+
+# What the author is told: each of topic, difficulty and type as params.yaml names it.
+
+
+def commission(prompt: AuthorPrompt, topic: str, difficulty: str, type: str) -> tuple[Message, ...]:
+    """Return the messages that ask the author for a question of a cell."""
+    return _told(prompt, prompt.write, topic, difficulty, type)
+
+
+def variation(
+    prompt: AuthorPrompt, topic: str, difficulty: str, type: str, item: Item, how: Variation
+) -> tuple[Message, ...]:
+    """Return the messages that ask the author for a variation of an item."""
+    return _told(prompt, prompt.vary, topic, difficulty, type, item=write(item), variation=prompt.variations[how])
+
+
+def improvement(
+    prompt: AuthorPrompt, topic: str, difficulty: str, type: str, item: Item, feedback: str
+) -> tuple[Message, ...]:
+    """Return the messages that ask the author for an item improved by what was said of it."""
+    return _told(prompt, prompt.improve, topic, difficulty, type, item=write(item), feedback=feedback)
+
+
+def authored(item: Item, thinking: bool) -> Message:
+    """Return the author's turn that writes an item; with thinking, its solution goes before, as thoughts do in Qwen3.
+
+    Without, a template that knows `enable_thinking` puts the empty block of thoughts there by itself.
+    """
+    thoughts = "<think>\n" + "\n".join(item.steps) + "\n</think>\n\n" if thinking else ""
+    return Message(role="assistant", content=thoughts + write(item))
+
+
+def _told(prompt: AuthorPrompt, text: str, topic: str, difficulty: str, type: str, **more: str) -> tuple[Message, ...]:
+    system = (Message(role="system", content=prompt.system),) if prompt.system else ()
+    filled = text.format(topic=topic, difficulty=difficulty, type=type, **more)
+    return (*system, Message(role="user", content=filled))

@@ -39,6 +39,7 @@ SECTIONS = (
     "split",
     "prompts",
     "convert",
+    "mix",
     "base",
     "sft",
     "attempt",
@@ -47,6 +48,11 @@ SECTIONS = (
     "grpo",
     "predict",
     "score",
+    "authors",
+    "author_base",
+    "author_sft",
+    "author_grpo",
+    "author_distill",
 )
 SLUG = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
@@ -86,6 +92,19 @@ class ChatPrompt(Params, frozen=True):
     user: str
     option: str
     """One option's line, with {letter} and {text}."""
+
+
+class AuthorPrompt(Params, frozen=True):
+    """How the author is told what to write; {topic}, {difficulty} and {type} are filled in with their names."""
+
+    system: str
+    write: str
+    vary: str
+    """Also {variation}, a value of `variations`, and {item}, the original."""
+    variations: dict[str, str]
+    """context_change, parameter_change and practical_application, each in words."""
+    improve: str
+    """Also {item} and {feedback}."""
 
 
 def load(section: str, type_: type[T], path: Path | str = "params.yaml") -> T:

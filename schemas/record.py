@@ -18,7 +18,7 @@ Mark = Annotated[int, Meta(ge=1, le=5)]
 Variation = Literal["context_change", "parameter_change", "practical_application"]
 Flaw = Literal["wrong", "biased"]
 PairType = Literal["wrong_answer", "biased", "lower_judged", "student_error", "format"]
-Side = Literal["train", "rollout", "validation", "test"]
+Side = Literal["train", "rollout", "validation", "test", "author"]
 Language = Literal["en", "zh_hant", "zh_hans"]
 How = Annotated[
     str,
@@ -183,6 +183,16 @@ class Prompt(Row, frozen=True):
     answer: Letter
 
 
+class Commission(Row, frozen=True):
+    """A question to be written: what the author is told, and the cell it is for."""
+
+    id: Text
+    topic: Slug
+    difficulty: Slug
+    type: Slug
+    prompt: tuple[Message, ...]
+
+
 class Pair(Row, frozen=True):
     """A preference pair in TRL's conversational form."""
 
@@ -203,7 +213,7 @@ class Placed(Row, frozen=True):
     cluster: Text
     """The same for questions of one stem, which stay together."""
     side: Side | None
-    """None for a record that was set aside, as a twin of a held-out question."""
+    """`author` for a record that the author learns from; None for one set aside, as a twin of a held-out question."""
 
 
 class Again(Row, frozen=True):
@@ -260,6 +270,7 @@ SCHEMAS: dict[str, type[Row]] = {
     "reject": Reject,
     "example": Example,
     "prompt": Prompt,
+    "commission": Commission,
     "preference": Pair,
     "placed": Placed,
     "again": Again,

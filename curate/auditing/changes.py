@@ -23,7 +23,7 @@ from schemas.faults import Fault
 from schemas.neutrality import neutrality_of
 from schemas.record import LETTERS, Record
 
-SIDES = ("train", "rollout", "validation", "test")
+SIDES = ("train", "rollout", "validation", "test", "author")
 FIELDS = (
     "question",
     "options",

@@ -232,7 +232,10 @@ def differences(a: Version, b: Version) -> Compared:
 
 def _banks(a: Version, b: Version, coded: Coded, note: Callable[[str], None]) -> tuple[Bank, Bank]:
     """Return the banks of both, after a look whether all of their files are there."""
-    opened = [{side: each.open(path) for side, path in FILES.items()} for each in (a, b)]
+    # A version from before there was an author has no such side.
+    opened = [
+        {side: each.open(path) for side, path in FILES.items() if side != "author" or each.has(path)} for each in (a, b)
+    ]
     if a.commit is not None and a.commit == b.commit:
         note(f"{a} and {b} are one commit")
     first = scan(str(a), opened[0], coded)

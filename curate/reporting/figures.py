@@ -72,7 +72,7 @@ def funnel(quality: Quality) -> Figure:
     left = quality.funnel
     first = max(1, quality.validate.responses)
     rows = {stage: (count, _round(count / first)) for stage, count in left.items()}
-    note = "Replies, then the records that each stage keeps; after split, those on its four sides."
+    note = "Replies, then the records that each stage keeps; after split, those on its sides."
     return Figure("funnel", "Rows left after each stage", "stage", ("rows", "share"), rows, ("rows",), note)
 
 

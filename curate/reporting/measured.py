@@ -106,6 +106,7 @@ class Split(Struct, frozen=True):
     rollout: int
     validation: int
     test: int
+    author: int
     set_aside: int
     clusters: int
     largest_cluster: int

@@ -12,7 +12,7 @@ from curate.reporting import measured, tallies
 from schemas.params import Share, Topic, Wording, load, topics
 from schemas.record import LETTERS, Decision, Side
 
-SIDES: tuple[Side, ...] = ("train", "rollout", "validation", "test")
+SIDES: tuple[Side, ...] = ("train", "rollout", "validation", "test", "author")
 DROP = ("validate", "dedup", "decontaminate", "gate", "balance", "split")
 """The stages that drop records, in the order of the pipeline."""
 

@@ -31,8 +31,8 @@ from schemas.rows import write
 from tests.curate.builders import a_record, many_records
 
 PROMPT = ChatPrompt(system="系统", user="问题：{question}\n{options}", option="{letter}. {text}")
-ARGUMENTS = ["train.jsonl", "rollout.jsonl", "validation.jsonl", "test.jsonl", "sets", "metrics.json"]
-SIDES = ("train", "rollout", "validation", "test")
+ARGUMENTS = ["train.jsonl", "rollout.jsonl", "validation.jsonl", "test.jsonl", "author.jsonl", "sets", "metrics.json"]
+SIDES = ("train", "rollout", "validation", "test", "author")
 HERE = WorkersParams(processes=1, ray=None)
 ODD = ("NA", "007", '=1+1\t"甲"', "空 格\r\n\u2028 ")
 FILES = {
@@ -43,23 +43,30 @@ FILES = {
     "rollout/train.jsonl": 1,
     "test/test.csv": 2,
     "key/key.csv": 2,
-    "table/bank.tsv": 10,
+    "table/bank.tsv": 11,
     "bank/train.parquet": 5,
     "bank/rollout.parquet": 1,
     "bank/validation.parquet": 2,
     "bank/test.parquet": 2,
+    "bank/author.parquet": 1,
 }
 
 
 def ten_records():
-    records = many_records(10)
+    records = many_records(11)
     records[4] = a_record(
         id="04", options=ODD, think="\u2028\r换行\n", repairs=("fence",), teacher="other @ http://x:1"
     )
     records[9] = a_record(
         id="09", options=ODD, question='引号"、逗号, 与\n换行\u2028？', adjustment="改", reflection=""
     )
-    return {"train": records[:5], "rollout": records[5:6], "validation": records[6:8], "test": records[8:]}
+    return {
+        "train": records[:5],
+        "rollout": records[5:6],
+        "validation": records[6:8],
+        "test": records[8:10],
+        "author": records[10:],
+    }
 
 
 def write_sides(sides):
@@ -95,7 +102,7 @@ def sets(project):
 
     result = CliRunner().invoke(stage.main, ARGUMENTS, catch_exceptions=False)
 
-    assert result.output == "convert: 10 records in 7 data sets of sets\n"
+    assert result.output == "convert: 11 records in 7 data sets of sets\n"
     return project / "sets"
 
 
@@ -256,7 +263,7 @@ def test_a_test_of_the_users_own_stands_in_place_of_the_banks(project):
     result = own_test(project, "B", "law")
 
     assert result.output == (
-        "convert: 10 records in 7 data sets of sets; the test is exam/my.csv, 2 of 2 with an answer\n"
+        "convert: 11 records in 7 data sets of sets; the test is exam/my.csv, 2 of 2 with an answer\n"
     )
     sets = made(project / "sets")
     assert sets["test/test.csv"].decode() == (
@@ -286,7 +293,7 @@ def test_an_empty_folder_leaves_the_banks_own_test(sets, project):
 
     result = CliRunner().invoke(stage.main, [*ARGUMENTS, "--exam", "exam"], catch_exceptions=False)
 
-    assert result.output == "convert: 10 records in 7 data sets of sets\n"
+    assert result.output == "convert: 11 records in 7 data sets of sets\n"
     assert made(sets) == before
 
 
@@ -308,12 +315,12 @@ def test_a_card_tells_what_is_in_its_folder(sets, name):
 def test_a_card_counts_teachers_repairs_letters_and_lengths(sets):
     text = (sets / "bank/README.md").read_text()
 
-    assert "| embedded | 9 | 90.0% |\n| other | 1 | 10.0% |\n" in text
+    assert "| embedded | 10 | 90.9% |\n| other | 1 | 9.1% |\n" in text
     assert "http://x:1" not in text
     assert "| fence | 1 |\n" in text
     assert "| environment | basic | 0 | 0 | 2 |\n| topic_0 | basic | 1 | 1 | 1 |\n" in text
-    assert "| A | 8 |\n| B | 2 |\n| C | 0 |\n| D | 0 |\n" in text
-    assert "| train | 5 |\n| rollout | 1 |\n| validation | 2 |\n| test | 2 |\n" in text
+    assert "| A | 9 |\n| B | 2 |\n| C | 0 |\n| D | 0 |\n" in text
+    assert "| train | 5 |\n| rollout | 1 |\n| validation | 2 |\n| test | 2 |\n| author | 1 |\n" in text
     assert "| Characters | least | 5 % | median | 95 % | most |\n" in text
 
 

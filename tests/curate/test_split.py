@@ -24,9 +24,11 @@ PARAMS = {
     "test": 0.2,
     "validation": 0.1,
     "rollout": 0.1,
+    "author": [],
     "seed": 7,
 }
-FILES = (*(f"{side}.jsonl" for side in reversed(SIDES)), "sides.jsonl", "rejects.jsonl", "metrics.json")
+ORDER = ("train", "rollout", "validation", "test", "author")
+FILES = (*(f"{side}.jsonl" for side in ORDER), "sides.jsonl", "rejects.jsonl", "metrics.json")
 Grams = frozenset[str]
 
 
@@ -129,7 +131,7 @@ def test_of_twins_the_less_held_out_is_set_aside_for_one_that_stays():
         assert near >= PARAMS["threshold"]
         assert reject.detail == f"similarity {near:.3f} to a question of the {held} side"
         assert (reject.stage, reject.reason) == ("split", "twin_of_held_out")
-    assert set(sides.values()) == set(SIDES)
+    assert set(sides.values()) == set(SIDES) - {"author"}
 
 
 def test_with_a_test_of_the_users_own_the_bank_gives_none():
@@ -239,6 +241,20 @@ def test_shares_that_come_to_more_than_all_are_a_fault():
     assert done.exit_code == 1
     assert done.output == "params.yaml: split: test, validation and rollout come to more than 1; lower one of them\n"
     assert not Path("test.jsonl").exists()
+
+
+def test_the_authors_topics_go_to_its_side_whole_and_count_for_no_other():
+    records = [a_record(id=str(n), question=f"{n * 7919}", topic=("algebra", "economy")[n % 2]) for n in range(400)]
+
+    sides = split(records, author=["algebra"], threshold=1.0)
+
+    assert [record.id for record in sides["author"]] == [record.id for record in records if record.topic == "algebra"]
+    assert {record.topic for side in ("train", "rollout", "validation", "test") for record in sides[side]} == {
+        "economy"
+    }
+    assert metrics()["author"] == 200
+    assert metrics()["test_by_topic"].keys() == {"economy"}
+    assert metrics()["strata_without_test"] == 0
 
 
 def test_another_seed_parts_otherwise():

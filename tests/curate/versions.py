@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-SIDES = ("train", "rollout", "validation", "test")
+SIDES = ("train", "rollout", "validation", "test", "author")
 Content = str | bytes | Mapping[str, bytes]
 """Of a file, or of the files of a folder."""
 

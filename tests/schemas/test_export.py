@@ -8,6 +8,7 @@ from schemas.export import FOLDER, document, main
 from schemas.record import (
     SCHEMAS,
     Again,
+    Commission,
     Decision,
     Derived,
     Example,
@@ -32,6 +33,7 @@ ROWS = {
     "reject": Reject(id="1", topic="economy", stage="dedup", reason="conflict", detail="", kept="2", raw=""),
     "example": Example(id="1", messages=MESSAGES),
     "prompt": Prompt(id="1", prompt=MESSAGES[:1], answer="B"),
+    "commission": Commission(id="1", topic="algebra", difficulty="basic", type="factual", prompt=MESSAGES[:1]),
     "preference": Pair(id="1", type="biased", prompt=MESSAGES[:1], chosen=MESSAGES[1:], rejected=MESSAGES[1:], why="x"),
     "placed": Placed(id="1", cluster="ff", side="rollout"),
     "again": Again(

@@ -36,7 +36,7 @@ TOKEN = "hf_not_to_be_told"
 
 @pytest.fixture(scope="session")
 def tuned(project, tmp_path_factory):
-    """An adapter on models/base that changes what it answers, apart from the trained models that other tests look for."""
+    """An adapter on models/base that changes what it answers, apart from the models that other tests look for."""
     import torch
 
     folder = tmp_path_factory.mktemp("trained") / "tuned"
