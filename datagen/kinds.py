@@ -1,7 +1,8 @@
 """What can be asked for, and what is wrong with a reply: a judge for each kind of request, pure and cheap.
 
 A reply must have the shape that was asked for, as it came or mended, and must do to the original item what the kind is
-for; the item is read back from the request's own first user message. The reason codes are those of schemas/chain.py and
+for; the item is read back from the request's own first user message. The reason codes are those of schemas/chain.py, of
+schemas/repair.py and
 
     cut_short             the reply reached max_tokens
     part_missing          a think or reflection that was left out; only a user's own question may lack them
@@ -26,7 +27,7 @@ from datagen.client import Reply
 from datagen.grid import Request
 from schemas.chain import ANSWER, ITEM, JUDGEMENT, Form, Malformed, parse
 from schemas.record import LETTERS, Item, Row
-from schemas.repair import fold, mend_as
+from schemas.repair import ONLY_THOUGHTS, fold, mend_as
 
 T = TypeVar("T", bound=Row)
 
@@ -184,7 +185,8 @@ def language_is_the_wanted(request: Request, before: Item, item: Item) -> Malfor
 def _read(form: Form[T], reply: Reply) -> tuple[T, tuple[str, ...]] | Malformed:
     found = mend_as(form, reply.content)
     if isinstance(found, Malformed) and reply.finish == "length":
-        return Malformed("cut_short", "the reply reached max_tokens and was cut off; write it shorter")
+        where, less = ("in its thoughts ", "think less") if found == ONLY_THOUGHTS else ("", "write it shorter")
+        return Malformed("cut_short", f"the reply reached max_tokens {where}and was cut off; {less}")
     return found
 
 

@@ -5,6 +5,10 @@ Every repair keeps the text: it moves, spells or escapes markup, it never drops 
 read in two ways stays broken: two documents, tags that cross, a text that was cut off, steps whose numbers go back.
 
 REPAIRS at the foot is the list of them, in the order in which they are tried; each takes time linear in the reply.
+Two reasons for a refusal are said here alone:
+
+    several_documents  the root element begins more than once, and which one counts would be a guess
+    only_thoughts      a reasoning model's thoughts, and nothing after them
 """
 
 import re
@@ -28,6 +32,9 @@ CLOSES = {
     "output": "reasoning",
 }
 """Element to the container that has ended by the time it begins."""
+ONLY_THOUGHTS = Malformed(
+    "only_thoughts", "the thoughts end with the reply, or never; think less, then write the document"
+)
 
 T = TypeVar("T", bound=Row)
 
@@ -35,7 +42,7 @@ T = TypeVar("T", bound=Row)
 def mend(text: str) -> tuple[Item, tuple[str, ...]] | Malformed:
     """Return the item and the names of the repairs it took, none for a strict reply.
 
-    Malformed, with what is wrong in the reply as it came, if it stays broken.
+    Malformed, with what is wrong in the reply as it came but for thoughts before it, if it stays broken.
     """
     return mend_as(ITEM, text)
 
@@ -66,6 +73,8 @@ def mend_as(form: Form[T], text: str) -> tuple[T, tuple[str, ...]] | Malformed:
         if not isinstance(found, Malformed):
             return found, tuple(applied)
         fault = found
+        if repair is thoughts:
+            strict = ONLY_THOUGHTS if found.reason == "empty" else found
     begun = text.count(f"<{form.root}>")
     if begun > 1:
         return Malformed("several_documents", f"<{form.root}> begins {begun} times; write one document")
@@ -82,16 +91,8 @@ def escaped_document(text: str, shape: Shape) -> str:
 
 
 def thoughts(text: str, shape: Shape) -> str:
-    """Drop the thoughts that a reasoning model puts before the document; their drafts of it count for nothing.
-
-    They end with a </think> that only plain words part from the document, and it is the last document of the reply;
-    where their <think> was left to the prompt, also the only one.
-    """
-    start = text.rfind(f"<{shape.root}>")
-    end = text.rfind("</think>", 0, start) + len("</think>") if start > 0 else 0
-    if end < len("</think>") or "<" in text[end:start]:
-        return text
-    return text[end:] if text.lstrip().startswith("<think>") or text.find(f"<{shape.root}>") == start else text
+    """Drop the thoughts that a reasoning model puts before the document."""
+    return split_thoughts(text, shape.root)[1]
 
 
 def code_fence(text: str, shape: Shape) -> str:
@@ -252,6 +253,24 @@ def mark_digit(text: str, shape: Shape) -> str:
         return f"<{found[1]}>{said[1]}</{found[1]}>" if said else found[0]
 
     return _MARKED.sub(reduce, text) if set(MARKS) <= set(shape.texts) else text
+
+
+def split_thoughts(reply: str, root: str = "item") -> tuple[str, str]:
+    """Return the thoughts that a reasoning model puts before a document, their tags among them, and the rest.
+
+    The two together are the reply: without thoughts it is all rest, and all thoughts where they never end. They end
+    with the </think> that only plain words part from the last document: drafts of it count for nothing, nor does the
+    <think> that an item has of its own. Where theirs was left to the prompt, the document must be the only one.
+    """
+    first, last = reply.find(f"<{root}>"), reply.rfind(f"<{root}>")
+    begun = reply.lstrip().startswith("<think>")
+    end = reply.rfind("</think>", 0, last) if last > 0 else -1
+    if end < 0 or "<" in reply[end + len("</think>") : last] or not (begun or first == last):
+        if not begun:
+            return "", reply
+        end = reply.find("</think>", 0, first if first > 0 else len(reply))
+    end = end + len("</think>") if end >= 0 else len(reply)
+    return reply[:end], reply[end:]
 
 
 def fold(text: str) -> str:

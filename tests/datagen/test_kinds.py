@@ -78,6 +78,21 @@ def test_a_reply_cut_off_at_max_tokens_says_so(kind, detail, content):
 
 
 @pytest.mark.parametrize(("kind", "detail", "content"), GOOD)
+@pytest.mark.parametrize(
+    "thoughts", ["<think>\n先想。\n</think>\n\n", "<think>\n\n</think>\n\n", "先想。\n</think>\n\n"]
+)
+def test_a_reasoning_models_thoughts_are_taken_off_whatever_is_asked_for(kind, detail, content, thoughts):
+    assert verdict(asking(kind, detail), thoughts + content) == ("thoughts",)
+
+
+@pytest.mark.parametrize(("finish", "reason"), [("stop", "only_thoughts"), ("length", "cut_short")])
+def test_a_reply_that_never_ends_its_thoughts_is_told_to_think_less(finish, reason):
+    found = KINDS["write"].judge(asking("write"), Reply("<think>\n还没想好", finish, "m", 2, 1))
+
+    assert (found.reason, "think less" in found.detail) == (reason, True)
+
+
+@pytest.mark.parametrize(("kind", "detail", "content"), GOOD)
 def test_the_root_that_a_kind_names_is_that_of_its_reply(kind, detail, content):
     assert content.startswith(f"<{KINDS[kind].root}>")
 

@@ -192,7 +192,7 @@ def test_so_are_those_of_a_judgement(replies):
         ("a declaration", ()),
         ("thoughts", ("thoughts",)),
         ("thoughts that began in the prompt", ("thoughts",)),
-        ("thoughts without an end", "not_xml"),
+        ("thoughts without an end", "only_thoughts"),
         ("escaped as a whole", ("escaped_document",)),
         ("escaped twice", "not_xml"),
         ("wide", ("tag_spelling",)),

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from schemas.chain import ANSWER, ITEM, JUDGEMENT, Malformed, write
 from schemas.record import Answer, Judgement
-from schemas.repair import REPAIRS, mend, mend_as
+from schemas.repair import REPAIRS, mend, mend_as, split_thoughts
 from tests.curate.builders import an_item
 
 PLAIN = write(an_item())
@@ -118,6 +118,53 @@ def test_what_can_be_mended_is_mended_to_the_letter_and_named(reply, item, repai
 )
 def test_what_would_be_a_guess_stays_broken(reply):
     assert isinstance(mend(reply), Malformed)
+
+
+DRAFT = PLAIN.replace("2015年", "2014年")
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "rest"),
+    [
+        ("", PLAIN),  # the <think> of an item is none of these
+        ("<think>\n先解题，再写题。\n</think>", f"\n\n{PLAIN}"),
+        ("<think>\n\n</think>", f"\n\n{PLAIN}"),  # thinking switched off
+        ("\n<think></think>", f"好的：\n```xml\n{PLAIN}\n```"),
+        ("先解题，若 a<b。\n</think>", f"\n\n{PLAIN}"),  # the prompt ended with <think>
+        (f"<think>草稿：\n{DRAFT}\n再改。</think>", f"\n{PLAIN}"),
+        ("<think>要写 <think> 标签和 <item>。</think>", PLAIN),
+        ("<think>想好了。</think>", PLAIN.replace("item>", "ITEM>")),
+        ("<think>想好了。</think>", "抱歉，我写不出。"),
+        ("<think>想好了。</think>", ""),
+        ("<think>还没想好", ""),
+        (f"<think>草稿：\n{DRAFT}\n再改。", ""),  # the </think> in it is the draft's own
+        ("", "我先想一想。"),
+        ("", f"{DRAFT}\n{PLAIN}"),
+    ],
+)
+def test_thoughts_are_told_from_what_follows_them(thoughts, rest):
+    assert split_thoughts(thoughts + rest) == (thoughts, rest)
+
+
+@pytest.mark.parametrize(
+    "thoughts", ["<think>\n先想。\n</think>\n\n", "<think>\n\n</think>\n\n", "先想。\n</think>\n\n"]
+)
+def test_thoughts_are_taken_off_and_the_items_own_stay(thoughts):
+    assert mend(thoughts + PLAIN) == (an_item(), ("thoughts",))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["<think>还没想好", "<think>想好了。</think>\n", f"<think>草稿：\n{DRAFT}", f"<think>草稿：\n{DRAFT}\n</think>"],
+)
+def test_a_reply_that_is_all_thoughts_says_so(reply):
+    assert mend(reply).reason == "only_thoughts"
+
+
+def test_what_is_wrong_behind_thoughts_is_told_without_them():
+    broken = PLAIN.replace("<A>2012年</A>", "")
+
+    assert mend(f"<think>想好了。</think>\n{broken}") == mend(broken)
 
 
 ANSWERED = '<answer>\n<reasoning><step n="1">一</step></reasoning>\n<output>B</output>\n</answer>'
