@@ -136,6 +136,7 @@ def request(kind: str, query: Query, teacher: Teacher, answers: Callable[[str], 
         temperature=teacher.temperature,
         max_tokens=teacher.max_tokens,
         seed=query.sample,
+        extra=teacher.extra,
     )
     return Request(
         topic=record.topic,

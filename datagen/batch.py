@@ -29,7 +29,7 @@ from datagen.batch_api import ABSENT, MOST_BYTES, MOST_ROWS, URL, Api, Failed, L
 from datagen.client import HEAD, Failure, Reply, outcome, redact
 from datagen.coverage import coverage, total
 from datagen.dialogue import Next, replay
-from datagen.grid import Body, Request, read
+from datagen.grid import Request, read
 from datagen.limits import PATIENCE, RETRIED
 from datagen.settings import EMBEDDED, Price, Teacher, Terms, terms
 from datagen.store import Attempt, Batch, Out, OverBudget, Store, Taken, place
@@ -49,14 +49,14 @@ class Row(Struct, frozen=True):
     """A line of an input file."""
 
     custom_id: str
-    body: Body
+    body: msgspec.Raw
     method: str = "POST"
     url: str = URL
 
 
 def line(key: str, request: Request) -> bytes:
     """Return a request as a line of an input file."""
-    return msgspec.json.encode(Row(key, request.body)) + b"\n"
+    return msgspec.json.encode(Row(key, msgspec.Raw(request.body.json()))) + b"\n"
 
 
 def judged(row: Out, found: Line, now: float, secret: str) -> tuple[Attempt, Reply | None]:

@@ -139,7 +139,7 @@ async def ask(post: Post, key: str, request: Request, timeout: float) -> Reply |
     """Send one request, once, and return what came of it within `timeout` seconds; the key is struck from all text."""
     try:
         async with asyncio.timeout(timeout):
-            status, headers, body = await post(msgspec.json.encode(request.body))
+            status, headers, body = await post(request.body.json())
     except TimeoutError:
         return Failure("timeout", None, f"no whole reply within {timeout:g} s")
     except ConnectionError as error:

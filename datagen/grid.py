@@ -7,17 +7,19 @@ round after that reply's, if that is later: another key and another seed, and th
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from datagen import prompts, settings
 from datagen.settings import EMBEDDED, Teacher
 from datagen.teacher.sheets import FACTS
 from schemas import chain, rows
+from schemas.chat import commission
 from schemas.faults import Fault
-from schemas.params import Count, Params, Share, Topic, Wording, load, nearest, topics
+from schemas.params import AuthorPrompt, Count, Params, Share, Topic, Wording, load, nearest, topics
 from schemas.record import Again, Message
 
 # What a question of the embedded teacher depends on, and what it says about one depends on beside that.
@@ -36,8 +38,11 @@ class Generate(Params, frozen=True):
 
     teacher: str
     """A key of `teachers`."""
+    prompt: Literal["write", "author"]
+    """write: templates/write.j2, which says all that a question must have; author: `prompts.author`, the few words that
+    an author of one's own was trained on."""
     chain: Literal["full", "short"]
-    """full: the whole chain of thought; short: one sentence a part."""
+    """full: the whole chain of thought; short: one sentence a part; `author` writes what it has learnt."""
     reasks: Count
     """Times a bad reply is asked again with its error."""
     min_yield: Share
@@ -55,7 +60,7 @@ class Axes(Struct, frozen=True):
         return len(self.difficulties) * len(self.types)
 
 
-class Body(Struct, frozen=True):
+class Body(Struct, frozen=True, omit_defaults=True):
     """What is sent: the JSON body of POST /chat/completions."""
 
     model: str
@@ -63,6 +68,14 @@ class Body(Struct, frozen=True):
     temperature: float
     max_tokens: int
     seed: int
+    extra: dict[str, Any] = {}
+    """Fields that this endpoint takes beside these."""
+
+    def json(self) -> bytes:
+        """Return it as it is sent, `extra` among the other fields."""
+        if not self.extra:
+            return msgspec.json.encode(self)
+        return msgspec.json.encode(msgspec.to_builtins(replace(self, extra={})) | self.extra)
 
 
 class Request(Struct, frozen=True, omit_defaults=True):
@@ -94,15 +107,22 @@ def requests(
     teacher: Teacher,
     answers: Callable[[str], str],
     dropped: Dropped,
+    author: AuthorPrompt | None = None,
 ) -> Iterator[Request]:
-    """Yield the requests of the chosen topics in grid order; `answers` names what replies for a topic."""
+    """Yield the requests of the chosen topics in grid order; `answers` names what replies for a topic.
+
+    `author`: what an author of one's own is told, in place of the template.
+    """
     full = params.chain == "full"
     for topic in chosen.items():
         slug, wanted = topic
         endpoint_ = answers(slug)
         for difficulty in axes.difficulties.items():
             for type_ in axes.types.items():
-                messages = prompts.write(topic, difficulty, type_, full=full)
+                if author:
+                    messages = commission(author, wanted.name, difficulty[1].name, type_[1].name)
+                else:
+                    messages = prompts.write(topic, difficulty, type_, full=full)
                 again = dropped.get((slug, difficulty[0], type_[0]), {})
                 for sample in range(wanted.samples):
                     round_ = max(wanted.round, again.get(sample, -1) + 1)
@@ -112,6 +132,7 @@ def requests(
                         temperature=teacher.temperature,
                         max_tokens=teacher.max_tokens,
                         seed=round_ * SAMPLES + sample,
+                        extra=teacher.extra,
                     )
                     yield Request(slug, difficulty[0], type_[0], sample, round_, endpoint_, body)
 
@@ -170,10 +191,12 @@ class Grid(Struct, frozen=True):
     answers: Callable[[str], str]
     dropped: Dropped
     """What is asked again; a place that is no longer in the grid is passed over."""
+    author: AuthorPrompt | None
+    """What an author of one's own is told; None: the teacher is told what templates/write.j2 says."""
 
     def requests(self) -> Iterator[Request]:
         """Yield every request, in grid order."""
-        return requests(self.topics, self.axes, self.params, self.teacher, self.answers, self.dropped)
+        return requests(self.topics, self.axes, self.params, self.teacher, self.answers, self.dropped, self.author)
 
     def round(self, row: Again) -> int | None:
         """Return the round in which the request of a row is asked, None if the grid has no such request."""
@@ -191,14 +214,20 @@ class Grid(Struct, frozen=True):
 def read(only: Iterable[str] = (), path: Path | str = "params.yaml") -> Grid:
     """Return the grid of params.yaml, and of AGAIN beside it, or of the named topics alone.
 
-    Fault for an unknown topic, which gives the nearest.
+    Fault for an unknown topic, which gives the nearest, and where the embedded teacher is to be told what an author is.
     """
     known = topics(path)
     chosen = {name: known.get(name) or _unknown(name, known, path) for name in only} or known
     axes = Axes(load("difficulties", dict[str, Wording], path), load("types", dict[str, Wording], path))
     params = load("generate", Generate, path)
     asked = settings.teacher(params.teacher, path)
-    return Grid(chosen, axes, params, asked, endpoint(asked), rounds(listed(Path(path).parent / AGAIN)))
+    author = load("prompts.author", AuthorPrompt, path) if params.prompt == "author" else None
+    if author and asked.base_url == EMBEDDED:
+        raise Fault(
+            f"{path}: generate.prompt: 'author' is for a model trained on `prompts.author`; {params.teacher} is the "
+            "embedded teacher; put 'write', or name another teacher"
+        )
+    return Grid(chosen, axes, params, asked, endpoint(asked), rounds(listed(Path(path).parent / AGAIN)), author)
 
 
 def _unknown(name: str, known: Iterable[str], path: Path | str) -> NoReturn:

@@ -4,7 +4,7 @@ Only a teacher's settings are part of what is asked. The other three change no d
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -13,6 +13,7 @@ from schemas.params import Params, Positive, Seconds, Share, load, nearest
 
 EMBEDDED = "embedded"
 MILLION = 1e6
+RESERVED = ("model", "messages", "temperature", "max_tokens", "seed", "n", "stream")
 
 Money = Annotated[float, Meta(ge=0)]
 
@@ -27,6 +28,14 @@ class Teacher(Params, frozen=True):
     """The name of the environment variable that holds the key; the pattern refuses most keys put here by mistake."""
     temperature: Annotated[float, Meta(ge=0)]
     max_tokens: Positive
+    extra: dict[str, Any]
+    """More fields of the body, such as `chat_template_kwargs: {enable_thinking: false}` for vLLM and transformers."""
+
+    def __post_init__(self) -> None:
+        """Refuse a field that is set elsewhere, or that would change how a reply is read."""
+        for name in RESERVED:
+            if name in self.extra:
+                raise ValueError(f"`extra` may not hold '{name}'")
 
 
 class Limits(Params, frozen=True):

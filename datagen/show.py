@@ -1,5 +1,6 @@
 """Show what is behind a row: the request, every attempt, every reply, what was wrong with it."""
 
+import json
 from datetime import UTC, datetime
 
 import click
@@ -19,7 +20,7 @@ def describe(asked: Asked, *, messages: int) -> str:
         f"  {request.topic} / {request.difficulty} / {request.type}, sample {request.sample}, round {request.round}"
         + (f"; {request.kind} {request.subject}" if request.subject else ""),
         f"  {body.model} at {request.endpoint}, temperature {body.temperature:g}, max_tokens {body.max_tokens}, "
-        f"seed {body.seed}",
+        f"seed {body.seed}" + "".join(f", {name} {json.dumps(value)}" for name, value in body.extra.items()),
     ]
     lines += [f"--- {message.role}\n{message.content}" for message in body.messages[messages:]]
     for number, attempt in enumerate(asked.attempts, 1):

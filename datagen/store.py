@@ -72,11 +72,12 @@ CREATE TABLE batches (
   file TEXT, asked REAL, name TEXT, status TEXT, ended REAL
 )
 """,
+    "ALTER TABLE requests ADD COLUMN extra TEXT NOT NULL DEFAULT '{}'",
 )
 
 REQUEST = (  # the columns that a Request is read back from
     "topic, difficulty, type, sample, round, endpoint, kind, subject, requests.model, temperature, max_tokens, seed, "
-    "messages"
+    "messages, extra"
 )
 PAGE = 1000  # rows of a batch held at once
 
@@ -351,11 +352,12 @@ class Store:
             if self.out(key) or self.db.execute("SELECT 1 FROM replies WHERE key = ?", (key,)).fetchone():
                 raise Taken
             self.db.execute(
-                "INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(key, root, turn, request.topic, request.difficulty, request.type, request.sample, request.round),
                     *(request.endpoint, body.model, body.temperature, body.max_tokens, body.seed),
                     *(self._known_prompts(body.messages), request.kind, request.subject),
+                    msgspec.json.encode(body.extra).decode(),
                 ),
             )
             (n,) = self.db.execute(
@@ -681,8 +683,9 @@ class Store:
 def _request(*columns: Any) -> Request:
     """Return the request that REQUEST names the columns of."""
     topic, difficulty, type_, sample, round_, endpoint, kind, subject, *sent = columns
-    model, temperature, max_tokens, seed, messages = sent
-    body = Body(model, msgspec.json.decode(messages, type=tuple[Message, ...]), temperature, max_tokens, seed)
+    model, temperature, max_tokens, seed, messages, extra = sent
+    told = msgspec.json.decode(messages, type=tuple[Message, ...])
+    body = Body(model, told, temperature, max_tokens, seed, msgspec.json.decode(extra))
     return Request(topic, difficulty, type_, sample, round_, endpoint, body, kind, subject)
 
 

@@ -272,11 +272,11 @@ PARAMS = """\
 topics: {economy: {name: 经济发展, samples: 1, round: 0}}
 difficulties: {basic: {name: 基础, means: 一步}}
 types: {factual: {name: 事实性, means: 事实}}
-teachers: {main: {base_url: embedded, model: embedded, api_key_env: KEY, temperature: 1.0, max_tokens: 2048}}
+teachers: {main: {base_url: embedded, model: embedded, api_key_env: KEY, temperature: 1.0, max_tokens: 2048, extra: {}}}
 limits: {concurrency: 1, timeout: 10.0, hung: null, attempts: 1, rpm: null, tpm: null}
 budget: {calls: null, tokens: null, money: null, hours: null}
 prices: {}
-generate: {teacher: main, chain: short, reasks: 0, min_yield: 1.0}
+generate: {teacher: main, prompt: write, chain: short, reasks: 0, min_yield: 1.0}
 """
 
 

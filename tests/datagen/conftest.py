@@ -36,11 +36,13 @@ teachers:
     api_key_env: DATAGEN_TEST_KEY
     temperature: 1.0
     max_tokens: {max_tokens}
+    extra: {extra}
 limits: {{concurrency: {concurrency}, timeout: {timeout}, hung: {hung}, attempts: {attempts}, rpm: {rpm}, tpm: {tpm}}}
 budget: {{calls: {calls}, tokens: {tokens}, money: {money}, hours: {hours}}}
 prices: {prices}
 generate:
   teacher: main
+  prompt: {prompt}
   chain: {chain}
   reasks: {reasks}
   min_yield: {min_yield}
@@ -63,6 +65,8 @@ USUAL = {
     "attempts": 6,
     "reasks": 2,
     "max_tokens": 2048,
+    "extra": "{}",
+    "prompt": "write",
     "min_yield": 0.95,
 }
 CALLS = 12  # a topic's, with the usual params: 2 × 2 cells, 3 samples

@@ -30,7 +30,7 @@ def a_request(user: str = MARKED) -> Request:
 
 
 def asked(base_url: str, timeout: float = 5.0) -> Reply | Failure:
-    teacher = Teacher(base_url, "embedded", "DATAGEN_TEST_KEY", 1.0, 2048)
+    teacher = Teacher(base_url, "embedded", "DATAGEN_TEST_KEY", 1.0, 2048, {})
 
     async def once() -> Reply | Failure:
         async with connect(teacher, 4) as ask:

@@ -5,6 +5,7 @@ import msgspec
 from schemas import rows
 from schemas.chain import parse
 from schemas.record import Item, Response
+from tests.datagen.builders import scripted
 from tests.datagen.conftest import CALLS
 
 
@@ -51,6 +52,28 @@ def test_a_second_run_asks_nothing_and_writes_the_same_bytes(project):
 
     assert "12 of 12 valid, 0 rejected, 0 asked now" in result.stderr
     assert (project.out.read_bytes(), project.metrics.read_bytes()) == before
+
+
+def test_what_an_endpoint_takes_beside_reaches_it_with_every_request_and_its_reask(project, serve):
+    bodies = []
+
+    async def app(scope, receive, send):
+        async def listened():
+            message = await receive()
+            bodies.append(message["body"])
+            return message
+
+        await scripted(lambda first, again: "答案是B")(scope, listened, send)
+
+    _, base_url = serve(app)
+    project.params(base_url=base_url, reasks=1, extra="{chat_template_kwargs: {enable_thinking: false}}")
+
+    project.generate()
+
+    asked = list(map(json.loads, bodies))
+    assert len(asked) == 2 * CALLS
+    assert all(body["chat_template_kwargs"] == {"enable_thinking": False} for body in asked)
+    assert all("extra" not in body for body in asked)
 
 
 def test_a_topic_without_samples_asks_nobody_and_writes_no_row(project):

@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -9,10 +10,11 @@ from datagen.grid import AGAIN, Axes, Body, Dropped, Generate, Request, endpoint
 from datagen.settings import Teacher
 from datagen.teacher.sheets import FACTS
 from schemas.faults import Fault
-from schemas.params import Topic, Wording
+from schemas.params import AuthorPrompt, Topic, Wording
 from schemas.record import Message
 
 NOTHING: Dropped = {}
+AN_AUTHOR = AuthorPrompt("出题。", "{difficulty}{topic}题，{type}", "", {}, "")
 
 
 def an_axes() -> Axes:
@@ -23,7 +25,9 @@ def an_axes() -> Axes:
 
 
 def a_teacher(**changed: object) -> Teacher:
-    usual = Teacher(base_url="embedded", model="embedded", api_key_env="KEY", temperature=1.0, max_tokens=2048)
+    usual = Teacher(
+        base_url="embedded", model="embedded", api_key_env="KEY", temperature=1.0, max_tokens=2048, extra={}
+    )
     return replace(usual, **changed)
 
 
@@ -33,11 +37,12 @@ def the_requests(
     answers: str = "here",
     chain: str = "short",
     dropped: Dropped = NOTHING,
+    author: AuthorPrompt | None = None,
     **changed: object,
 ) -> list[Request]:
     topics = {"economy": Topic("经济发展", samples, round_), "education": Topic("教育体系", samples, round_)}
-    params = Generate(teacher="main", chain=chain, reasks=2, min_yield=0.95)
-    return list(requests(topics, an_axes(), params, a_teacher(**changed), lambda topic: answers, dropped))
+    params = Generate(teacher="main", prompt="write", chain=chain, reasks=2, min_yield=0.95)
+    return list(requests(topics, an_axes(), params, a_teacher(**changed), lambda topic: answers, dropped, author))
 
 
 def test_requests_come_in_grid_order():
@@ -57,7 +62,9 @@ def test_requests_come_in_grid_order():
 def test_the_stream_is_lazy():
     topics = {"economy": Topic("经济发展", 10**12, 0)}
 
-    stream = requests(topics, an_axes(), Generate("main", "short", 2, 0.95), a_teacher(), lambda topic: "here", NOTHING)
+    stream = requests(
+        topics, an_axes(), Generate("main", "write", "short", 2, 0.95), a_teacher(), lambda topic: "here", NOTHING
+    )
 
     assert next(stream).sample == 0
 
@@ -104,6 +111,8 @@ def test_all_keys_differ():
         {"chain": "full"},
         {"temperature": 0.5},
         {"max_tokens": 9},
+        {"extra": {"chat_template_kwargs": {"enable_thinking": False}}},
+        {"author": AN_AUTHOR},
     ],
 )
 def test_the_key_follows_what_is_asked_and_whom(changed):
@@ -149,6 +158,29 @@ def test_what_is_asked_about_a_record_is_part_of_the_key():
     keys = {first.key, replace(first, kind="judge").key, replace(first, kind="judge", subject="0" * 16).key}
 
     assert len(keys) == 3
+
+
+def test_an_author_is_told_the_names_of_a_cell_and_no_more():
+    told = the_requests(author=AN_AUTHOR)[5].body.messages
+
+    assert told == (Message(role="system", content="出题。"), Message(role="user", content="高级经济发展题，事实性"))
+
+
+def test_the_embedded_teacher_is_no_author(project):
+    project.params(prompt="author")
+    path = project.folder / "params.yaml"
+    author = {name: getattr(AN_AUTHOR, name) for name in AN_AUTHOR.__struct_fields__}
+    path.write_text(f"{path.read_text('utf-8')}prompts: {json.dumps({'author': author})}\n", encoding="utf-8")
+
+    with pytest.raises(Fault, match="main is the embedded teacher; put 'write', or name another teacher"):
+        read()
+
+
+def test_what_an_endpoint_takes_beside_is_sent_among_the_other_fields():
+    bare, more = (the_requests(extra=extra)[0].body for extra in ({}, {"top_k": 20}))
+
+    assert json.loads(more.json()) == json.loads(bare.json()) | {"top_k": 20}
+    assert list(json.loads(bare.json())) == ["model", "messages", "temperature", "max_tokens", "seed"]
 
 
 def test_a_real_endpoint_is_named_by_its_url():

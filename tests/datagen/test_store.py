@@ -118,6 +118,16 @@ def test_what_is_asked_about_a_record_is_kept_with_what_it_is_about(path):
     assert asked.request == request
 
 
+def test_what_an_endpoint_takes_beside_comes_back_with_the_request(path):
+    store, body = Store(path), a_request().body
+    request = a_request(body=replace(body, extra={"chat_template_kwargs": {"enable_thinking": False}}))
+    recorded(store, request, an_attempt(), A_REPLY)
+
+    (asked,) = store.conversation(request.key)
+
+    assert asked.request == request
+
+
 def test_what_has_not_been_asked_says_so(path):
     assert Store(path).last_error("0" * 64) == "not asked yet"
 
