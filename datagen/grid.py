@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from datagen import prompts, settings
 from datagen.settings import EMBEDDED, Teacher
+from datagen.teacher.mathematics.compose import TOPICS as MATHEMATICS
 from datagen.teacher.sheets import FACTS
 from schemas import chain, rows
 from schemas.chat import commission
@@ -25,6 +26,13 @@ from schemas.record import Again, Message
 # What a question of the embedded teacher depends on, and what it says about one depends on beside that.
 TEACHER = ("answer.py", "chains.py", "compose.py", "forms.py", "frames.py", "reasons.py", "replies.py", "sheets.py")
 TEACHER_ABOUT = ("contrast.py", "improve.py", "review.py", "translate.py", "vary.py")
+# The same for a topic of mathematics, which has no fact sheet.
+MATHEMATICIAN = (
+    "replies.py",
+    *(f"mathematics/{topic}.py" for topic in MATHEMATICS),
+    *(f"mathematics/{name}.py" for name in ("compose", "forms", "problems", "replies")),
+)
+MATHEMATICIAN_ABOUT = ("translate.py", "mathematics/about.py")
 AGAIN = Path("datagen/again.jsonl")  # under git; `datagen again` writes it
 SAMPLES = 2**20  # a seed is round * SAMPLES + sample; the embedded teacher counts in the same way
 
@@ -163,16 +171,20 @@ def endpoint(teacher: Teacher, kind: str = "write", facts: Path = FACTS) -> Call
     """Return what names the answering endpoint of a topic: the URL, or `embedded:` and a hash of what it knows.
 
     The hash covers the teacher's sources, the way a chain is written and the topic's fact sheet, so that a reply from
-    an older teacher is never taken for one from this.
+    an older teacher is never taken for one from this. The sources are those that the topic is answered by: mathematics
+    knows nothing of fact sheets, nor they of it.
     """
     if teacher.base_url != EMBEDDED:
         return lambda topic: teacher.base_url
-    names = TEACHER if kind == "write" else TEACHER + TEACHER_ABOUT
-    sources = [*(facts.parent / name for name in names), Path(chain.__file__)]
-    base = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources))
+
+    def known_by(names: tuple[str, ...], about: tuple[str, ...]) -> bytes:
+        files = [facts.parent / name for name in (names if kind == "write" else names + about)]
+        return b"\0".join(path.read_bytes() for path in (*files, Path(chain.__file__)))
+
+    of_facts, of_mathematics = known_by(TEACHER, TEACHER_ABOUT), known_by(MATHEMATICIAN, MATHEMATICIAN_ABOUT)
 
     def fingerprint(topic: str) -> str:
-        known = base.copy()
+        known = hashlib.sha256(of_mathematics if topic in MATHEMATICS else of_facts)
         sheet = facts / f"{topic}.yaml"
         if sheet.exists():
             known.update(sheet.read_bytes())

@@ -8,7 +8,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from datagen.teacher.replies import Refusal, complete
+from datagen.teacher.mathematics.replies import complete
+from datagen.teacher.replies import Refusal
 from schemas.params import Count, Share
 
 Amount = Annotated[float, Meta(ge=0)]

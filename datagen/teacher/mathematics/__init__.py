@@ -1,0 +1,1 @@
+"""Mathematics: problems made and solved in steps, where the other topics have fact sheets."""
