@@ -1,0 +1,72 @@
+"""What a reply of the author holds, and what computer algebra says of it.
+
+A verdict is one of four, of which each leaves less than the one before it:
+
+    confirmed   exactly one option is right, and it is the answer
+    unchecked   an item, but its question is none that computer algebra can read
+    refuted     no option is right, or several are, or another than the answer; or its chain states a false equality
+    malformed   no item, or one with two options that are the same
+"""
+
+import re
+from functools import lru_cache
+from typing import Literal
+from unicodedata import normalize
+
+from msgspec import Struct
+
+from schemas import chain, mathematics
+from schemas.record import LETTERS, Item
+
+Verdict = Literal["confirmed", "unchecked", "refuted", "malformed"]
+VERDICTS: tuple[Verdict, ...] = ("confirmed", "unchecked", "refuted", "malformed")
+
+KEPT = 4_096
+"""Replies whose verdict is kept: several rewards ask for the same one, and algebra takes its time."""
+_THOUGHTS = re.compile(r"\s*<think>.*?</think>\s*(?=<item>)", re.DOTALL)
+
+
+class Examined(Struct, frozen=True):
+    """A reply as it was found."""
+
+    verdict: Verdict
+    item: Item | None
+    """None for a malformed one."""
+    why: str
+    """A code: of `schemas.chain`, options_not_distinct, no_right_option, several_right_options, another_right_option,
+    false_equality; empty if there is nothing against it."""
+    detail: str
+    """What a person needs to understand it."""
+
+
+@lru_cache(KEPT)
+def examine(reply: str) -> Examined:
+    """Return the item that a reply holds after its thoughts, and the verdict on it."""
+    found = _THOUGHTS.match(reply)
+    item = chain.parse(reply[found.end() :] if found else reply)
+    if isinstance(item, chain.Malformed):
+        return Examined("malformed", None, item.reason, item.detail)
+    if len(set(map(folded, item.options))) < len(item.options):
+        return Examined("malformed", None, "options_not_distinct", " | ".join(item.options))
+    for text in (item.think, *item.steps, item.reflection, item.adjustment or ""):
+        if equality := mathematics.false_equality(text):
+            return Examined("refuted", item, "false_equality", equality)
+    return _solved(item)
+
+
+def _solved(item: Item) -> Examined:
+    right = mathematics.right(item.question, item.options)
+    if right is None:
+        return Examined("unchecked", item, "", "")
+    letters = [letter for letter, is_right in zip(LETTERS, right, strict=True) if is_right]
+    if letters == [item.answer]:
+        return Examined("confirmed", item, "", "")
+    detail = f"the answer is {item.answer}, right is {' and '.join(letters) or 'none'}"
+    if not letters:
+        return Examined("refuted", item, "no_right_option", detail)
+    return Examined("refuted", item, "several_right_options" if len(letters) > 1 else "another_right_option", detail)
+
+
+def folded(text: str) -> str:
+    """Return a text without what makes no other text of it: width, case, space."""
+    return "".join(normalize("NFKC", text).casefold().split())
