@@ -12,9 +12,9 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -28,8 +28,15 @@ from train.workplace import last_checkpoint, root, size
 CROWDED = 0.9
 """Share of the GPU above which what torch holds unused is given back, after an evaluation or watched replies."""
 
-Windows = Mapping[str, MutableSequence[float]]
-"""What a training remembers beside TRL's state, by name."""
+
+class Remembered(Protocol):
+    """What a training remembers beside TRL's state."""
+
+    def kept(self) -> dict[str, Any]:
+        """Return it as JSON has it, by name."""
+
+    def look_back(self, kept: Mapping[str, Any] | None) -> None:
+        """Remember what `kept` returned; None: what is known before the first step."""
 
 
 class Training(Source, frozen=True):
@@ -77,7 +84,7 @@ def fit(
     stage: str,
     place: Path,
     watching: watch.Watching | None,
-    windows: Windows | None = None,
+    remembered: Remembered | None = None,
     evaluate: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
     """Train from the last whole checkpoint, if there is one; return the trainer and how it went.
@@ -85,7 +92,7 @@ def fit(
     `make` builds TRL's trainer from the `trainer:` mapping. Out of GPU memory, the batch is halved and accumulation
     doubled, and training goes on from the last checkpoint, or from the start if there is none yet: the optimizer sees
     the same batches, GRPO's groups stay whole. A loss or weight that is no number is a Fault, and in no checkpoint.
-    What `windows` hold comes and goes with the checkpoints. `evaluate` evaluates at the end.
+    What is `remembered` comes and goes with the checkpoints. `evaluate` evaluates at the end.
 
     Of several processes only the first one comes back; with sharded weights nothing is watched.
     """
@@ -113,7 +120,7 @@ def fit(
         callbacks = [
             watch.callback(stage, place, watching, start, memory),
             _guard(stage, place, measured),
-            *([_remembering(windows)] if windows else []),
+            *([_remembering(remembered)] if remembered else []),
         ]
         try:
             _train(trainer, callbacks, found, root() / "logs" / "tensorboard" / stage / place.name)
@@ -324,19 +331,16 @@ def _measure(measured: dict[str, Any], point: str) -> None:
         measured[point] = found
 
 
-def _remembering(windows: Windows) -> Any:
+def _remembering(remembered: Remembered) -> Any:
     from transformers import TrainerCallback
     from transformers.trainer_callback import ExportableState
 
     class Remembering(TrainerCallback, ExportableState):  # type: ignore[misc]
         def state(self) -> dict[str, Any]:
-            return {"args": {}, "attributes": {name: list(window) for name, window in windows.items()}}
+            return {"args": {}, "attributes": remembered.kept()}
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kw: Any) -> None:
-            kept = state.stateful_callbacks["Remembering"]["attributes"] if state.global_step else {}
-            for name, window in windows.items():
-                window.clear()
-                window.extend(kept[name] if kept else ())
+            remembered.look_back(state.stateful_callbacks["Remembering"]["attributes"] if state.global_step else None)
 
     return Remembering()
 

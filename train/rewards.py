@@ -146,16 +146,20 @@ class ZScore:
         return [(value - mean) / spread if spread > 1e-6 else 0.0 for value in raw]
 
 
-def windows(rewards: Iterable[Reward | ZScore]) -> dict[str, list[float]]:
-    """Return what each z-scored reward looks back on, by name, to be kept with a checkpoint."""
-    return {reward.__name__: list(reward.seen) for reward in rewards if isinstance(reward, ZScore)}
+class Windows:
+    """What z-scored rewards look back on, to be kept with a checkpoint: a resumed run scores as it would have."""
 
+    def __init__(self, rewards: Iterable[Reward | ZScore]) -> None:
+        self.scores = [reward for reward in rewards if isinstance(reward, ZScore)]
 
-def look_back(rewards: Iterable[Reward | ZScore], kept: Mapping[str, Sequence[float]]) -> None:
-    """Let each z-scored reward look back on what `windows` returned, so that a resumed run scores as it would have."""
-    for reward in rewards:
-        if isinstance(reward, ZScore):
-            reward.seen = deque(kept[reward.__name__], maxlen=WINDOW)
+    def kept(self) -> dict[str, Any]:
+        """Return the last rewards of each, by name."""
+        return {score.__name__: list(score.seen) for score in self.scores}
+
+    def look_back(self, kept: Mapping[str, Any] | None) -> None:
+        """Let each look back on what `kept` returned; None: on nothing."""
+        for score in self.scores:
+            score.seen = deque(kept[score.__name__] if kept else (), maxlen=WINDOW)
 
 
 def _has_format(text: str) -> bool:

@@ -242,19 +242,31 @@ def test_memory_is_measured_where_it_matters(project, tmp_path, monkeypatch):
     assert figures["memory_at"] == {point: {"peak_gib": 3.0} for point in points}
 
 
+class Notes:
+    """What a stage remembers: numbers, of which it knows one before it begins."""
+
+    def __init__(self):
+        self.noted = [0.5]
+
+    def kept(self):
+        return {"noted": list(self.noted)}
+
+    def look_back(self, kept):
+        self.noted = kept["noted"] if kept else [0.5]
+
+
 def test_what_a_stage_remembers_comes_back_with_the_checkpoint(project, tmp_path):
-    window = [0.5]
+    notes = Notes()
     run = Run(tmp_path / "place")
-    run.at[1] = window.clear  # a run from the start begins with nothing
-    run.at[4] = lambda: window.append(4.0)
-    run.at[6] = lambda: window.append(6.0)
+    run.at[4] = lambda: notes.noted.append(4.0)
+    run.at[6] = lambda: notes.noted.append(6.0)
     run.at[7] = out_of_memory
     at_eight = []
-    run.at[8] = lambda: at_eight.extend(window)
+    run.at[8] = lambda: at_eight.extend(notes.noted)
 
-    run(windows={"score": window})
+    run(remembered=notes)
 
-    assert at_eight == [4.0]
+    assert at_eight == [0.5, 4.0]
 
 
 @pytest.mark.parametrize("best", [{}, {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 5}])

@@ -1,48 +1,10 @@
 import json
-import re
 
 import pytest
 
 from schemas import profile
 from schemas.faults import Fault
-from schemas.record import Message, Prompt
-from train import grpo
-
-
-def some_prompts(n=20):
-    return [Prompt(id=f"p{i}", prompt=(Message(role="user", content="?"),), answer="A") for i in range(n)]
-
-
-def a_reply(id, total):
-    return grpo.Reply(id=id, response="", rewards={"valid": total}, total=total)
-
-
-def test_what_is_held_out_depends_on_ids_alone_and_is_not_trained_on():
-    prompts = some_prompts()
-
-    training, held = grpo.divide(prompts, 5, 7)
-    _, again = grpo.divide(prompts[::-1], 5, 7)
-
-    assert {p.id for p in held} == {p.id for p in again}
-    assert len(held) == 5
-    assert not {p.id for p in training} & {p.id for p in held}
-
-
-def test_replies_to_one_prompt_count_as_one_draw():
-    replies = [a_reply("a", 0.0), a_reply("a", 1.0), a_reply("b", 0.5), a_reply("b", 0.5)]
-
-    found = grpo.summary(replies, {"valid": 1.0})
-
-    assert found["mean"] == 0.5
-    assert found["interval95"] == [0.5, 0.5]
-    assert found["components"]["valid"]["mean"] == 0.5
-
-
-def test_the_gain_is_paired_by_prompt():
-    before = [a_reply("a", 0.1), a_reply("b", 0.5)]
-    after = [a_reply("a", 0.3), a_reply("b", 0.7)]
-
-    assert grpo.gain(before, after) == {"mean": 0.2, "interval95": [0.2, 0.2]}
+from train import grpo, reinforce
 
 
 def test_rewards_are_shown_before_and_after_training(trained):
@@ -76,7 +38,7 @@ def test_a_run_that_failed_late_goes_on_and_keeps_its_start(trained, changed, mo
         raise OSError("no space left")
 
     with monkeypatch.context() as patched:
-        patched.setattr(grpo, "save", full_disk)
+        patched.setattr(reinforce, "save", full_disk)
         with pytest.raises(OSError, match="no space"):
             grpo.main(arguments, standalone_mode=False)
     (start,) = trained.glob(".store/checkpoints/grpo/*/before.jsonl")
@@ -155,24 +117,6 @@ def test_a_generation_that_cannot_work_is_named(trained, changed, values, words)
 
     with pytest.raises(Fault, match=words):
         grpo.main(["data/prompts.jsonl", "models/reasoning", "models/y", "metrics/y.json"], standalone_mode=False)
-
-
-@pytest.mark.parametrize(
-    ("equal", "prompts", "words"),
-    [
-        (20, 20, r"for all of 20 held-out prompts every reply earns the same"),
-        (19, 20, r"for 19 of 20 held-out prompts"),
-        (18, 20, None),
-        (10, 10, None),  # so few may be alike by chance
-    ],
-)
-def test_replies_that_earn_the_same_are_noticed_before_training(equal, prompts, words):
-    replies = [a_reply(f"p{n}", vote if n >= equal else 0.7) for n in range(prompts) for vote in (0.1, 0.2)]
-
-    found = grpo.alike(replies)
-
-    assert (found and found.wrong) == (words and equal == prompts)
-    assert found is None or re.search(words, found.text)
 
 
 def test_nothing_is_trained_where_all_rewards_are_equal(trained, changed):

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from train import rewards
-from train.rewards import REWARDS, ZScore, look_back, windows
+from train.rewards import REWARDS, Windows, ZScore
 
 
 def worth(name, text, **columns):
@@ -114,9 +114,9 @@ def test_a_resumed_run_scores_as_one_that_was_never_stopped():
 
     expected = [[score(batch) for score in whole] for batch in batches]
     found = [[score(batch) for score in first] for batch in batches[:4]]
-    kept = json.loads(json.dumps(windows([*first, REWARDS["correct"]])))
+    kept = json.loads(json.dumps(Windows([*first, REWARDS["correct"]]).kept()))
     resumed = [ZScore(REWARDS[name]) for name in ("valid", "neutrality")]
-    look_back([*resumed, REWARDS["correct"]], kept)
+    Windows([*resumed, REWARDS["correct"]]).look_back(kept)
     found += [[score(batch) for score in resumed] for batch in batches[4:]]
 
     assert set(kept) == {"valid", "neutrality"}

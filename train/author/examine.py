@@ -11,12 +11,12 @@ A verdict is one of four, of which each leaves less than the one before it:
 import re
 from functools import lru_cache
 from typing import Literal
-from unicodedata import normalize
 
 from msgspec import Struct
 
 from schemas import chain, mathematics
 from schemas.record import LETTERS, Item
+from schemas.repair import fold
 
 Verdict = Literal["confirmed", "unchecked", "refuted", "malformed"]
 VERDICTS: tuple[Verdict, ...] = ("confirmed", "unchecked", "refuted", "malformed")
@@ -68,5 +68,5 @@ def _solved(item: Item) -> Examined:
 
 
 def folded(text: str) -> str:
-    """Return a text without what makes no other text of it: width, case, space."""
-    return "".join(normalize("NFKC", text).casefold().split())
+    """Return a text without what makes no other text of it: width, case, spaces, a closing stop."""
+    return fold(text).casefold()
