@@ -148,7 +148,7 @@ def run_sft(path: Path, model: str, steps: int) -> dict[str, Any]:
         ids = [draw.randrange(100, 4000) for _ in range(length)]
         rows.append({"input_ids": ids, "labels": [-100] * (length // 2) + ids[length // 2 :]})
     data = Dataset.from_list(rows)
-    _, figures = sft.sft(params, "reasoning", network, tokenizer, (data, data.select(range(32))), path.parent, None)
+    _, figures = sft.sft(params, "sft.reasoning", network, tokenizer, (data, data.select(range(32))), path.parent, None)
     made = speed(logged(path.parent), SKIPPED["sft"])
     return made | {"tokens_per_second": made["samples_per_second"] * sum(TOKENS) / 2, "batch": figures["batch"]}
 

@@ -339,6 +339,7 @@ def test_each_stage_is_one_word_everywhere() -> None:
         "prices",
         "workers",
         "review",
+        "authors",
     }
     assert set(sections) - set(stages) == shared
 

@@ -1,9 +1,9 @@
-"""The command `train`: every stage of the solver, and the commands beside them."""
+"""The command `train`: every stage of the solver and of the author, and the commands beside them."""
 
 from schemas.cli import Commands
 
 main = Commands(
-    "Train the solver, let it answer, hand the answers in and score them.",
+    "Train the solver, let it answer, hand the answers in and score them; train the author of questions.",
     {
         "base": ("train.base", "make the tiny base model from scratch"),
         "sft": ("train.sft", "fine-tune on chats, with or without reasoning"),
@@ -13,6 +13,8 @@ main = Commands(
         "predict": ("train.predict", "answer the test questions"),
         "submission": ("train.submission", "check the answers and write submission.csv"),
         "score": ("train.score", "score every variant against the key"),
+        "author_base": ("train.author_base", "make the author's tiny base model from scratch"),
+        "author_sft": ("train.author_sft", "teach the author to write questions"),
         "progress": ("train.progress", "write the curves and samples of the trainings as one page"),
         "check": ("train.check", "build every training's config and look at its data and models, before any is loaded"),
         "rewards": ("train.rewards", "print what each reward gives for completions of your own"),

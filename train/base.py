@@ -23,7 +23,7 @@ from schemas.record import LETTERS, Example, Message, Record
 from train.model import as_dicts, quiet
 from train.workplace import folder
 
-# Qwen's chat format, with the assistant's turn marked for losses on it alone.
+# Qwen3's chat format: the assistant's turn marked for losses on it alone, empty thoughts where thinking is turned off.
 TEMPLATE = """\
 {%- for message in messages %}
 {{- '<|im_start|>' + message.role + '\\n' }}
@@ -31,7 +31,9 @@ TEMPLATE = """\
 {%- else %}{{- message.content + '<|im_end|>' }}{% endif %}
 {{- '\\n' }}
 {%- endfor %}
-{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{% endif %}"""
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}
+{%- if enable_thinking is defined and not enable_thinking %}{{- '<think>\\n\\n</think>\\n\\n' }}{% endif %}
+{%- endif %}"""
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 ROLES = ("system", "user", "assistant")
 NUMBER = re.compile(r"(?:公元前)?[0-9]+年|[0-9]+")
@@ -42,6 +44,7 @@ PREVIOUS = 6.0  # attends to the token before with 0.98 at the start
 MATCH = 12.0  # logit of a match; that of other tokens is about 0 ± 2
 SLOW = 0.005  # radians a position: a turn of half a radian in a hundred
 COPY = 0.3
+TAG = re.compile(r"</?[A-Za-z]+(?: n=\"[0-9]\")?>")
 TAGS = tuple(f"<{end}{part}>" for part in (*PARTS, "step") for end in ("", "/"))
 
 
@@ -82,7 +85,8 @@ def tokenizer(chats: Iterable[tuple[Message, ...]], options: Iterable[str], para
     numbers = _frequent((number for text in texts for number in NUMBER.findall(text)), params.numbers)
     names = _frequent((option for option in options if NAME.fullmatch(option)), params.names)
     labels = [params.label.format(letter=letter) for letter in LETTERS]
-    added = list(dict.fromkeys([*TAGS, *ROLES, *LETTERS, *labels, *numbers, *names]))
+    tags = sorted({tag for text in texts for tag in TAG.findall(text)})
+    added = list(dict.fromkeys([*TAGS, *tags, *ROLES, *LETTERS, *labels, *numbers, *names]))
     # Merges across an added token could never be used: it is cut out before byte pairs are joined.
     apart = re.compile("|".join(re.escape(token) for token in sorted(added, key=len, reverse=True)))
     learner = trainers.BpeTrainer(
@@ -194,18 +198,13 @@ def check_saved(path: Path, texts: list[str], ids: list[list[int]]) -> None:
             )
 
 
-@click.command(help=__doc__.partition("\n")[0])
-@click.argument("records", type=click.Path(path_type=Path))
-@click.argument("examples", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
-@click.argument("metrics", type=click.Path(path_type=Path))
-def main(records: Path, examples: tuple[Path, ...], out: Path, metrics: Path) -> None:
-    """Train the tokenizer on the options of RECORDS and the chats of EXAMPLES, write the model to OUT."""
-    params = load("base", BaseParams)
+def make(section: str, records: Path, examples: Iterable[Path], out: Path, metrics: Path) -> None:
+    """Train the tokenizer on the records' options and the chats, write the model that a section describes."""
+    params = load(section, BaseParams)
     if params.hidden % params.heads:
-        raise Fault(f"params.yaml: base.hidden: {params.hidden} is not a multiple of base.heads, {params.heads}")
+        raise Fault(f"params.yaml: {section}.hidden: {params.hidden} is not a multiple of heads, {params.heads}")
     if params.layers < 2 or params.hidden // params.heads % 2:
-        raise Fault("params.yaml: base: needs two layers and an even width per head (hidden / heads)")
+        raise Fault(f"params.yaml: {section}: needs two layers and an even width per head (hidden / heads)")
     quiet(local=True)
     chats = [example.messages for path in examples for example in rows.read(path, Example)]
     options = (option for record in rows.read(records, Record) for option in record.options)
@@ -231,7 +230,19 @@ def main(records: Path, examples: tuple[Path, ...], out: Path, metrics: Path) ->
             "chats_over_positions": sum(length > params.positions for length in lengths),
         },
     )
-    click.echo(f"base: {count:,} parameters, {len(words):,} tokens, longest of {len(chats):,} chats {longest} tokens")
+    click.echo(
+        f"{section}: {count:,} parameters, {len(words):,} tokens, longest of {len(chats):,} chats {longest} tokens"
+    )
+
+
+@click.command(help=__doc__.partition("\n")[0])
+@click.argument("records", type=click.Path(path_type=Path))
+@click.argument("examples", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("metrics", type=click.Path(path_type=Path))
+def main(records: Path, examples: tuple[Path, ...], out: Path, metrics: Path) -> None:
+    """Train the tokenizer on the options of RECORDS and the chats of EXAMPLES, write the model to OUT."""
+    make("base", records, examples, out, metrics)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from msgspec import Struct
 from schemas import profile
 from schemas.faults import Fault
 from schemas.params import ChatPrompt, load
-from schemas.record import Example, Pair, Prompt, Record
-from train import dpo, grpo, predict, ready, score, sft, submission
+from schemas.record import Commission, Example, Pair, Prompt, Record
+from train import author_sft, dpo, grpo, predict, ready, score, sft, submission
 from train import model as models
 from train.attempt import AttemptParams
 from train.base import BaseParams
@@ -98,11 +98,15 @@ def chosen(stages: list[Stage], names: tuple[str, ...]) -> list[Stage]:
     return [stage for stage in stages if not names or {stage.name, stage.name.partition("@")[0]} & set(names)]
 
 
-def _base(project: Project, given: Given) -> Iterator[ready.Finding]:
-    load("base", BaseParams, project.params)
+def _base(project: Project, given: Given, section: str = "base") -> Iterator[ready.Finding]:
+    load(section, BaseParams, project.params)
     for path, row in ((given["records"], Record), *((path, Example) for path in given["examples"])):
         table, found = project.rows(path, row)
         yield from (*found, *(ready.some(table, "learn the tokens of") if not found else ()))
+
+
+def _author_base(project: Project, given: Given) -> Iterator[ready.Finding]:
+    return _base(project, given, "author_base")
 
 
 def _sft(project: Project, given: Given) -> Iterator[ready.Finding]:
@@ -112,7 +116,17 @@ def _sft(project: Project, given: Given) -> Iterator[ready.Finding]:
     train, a = project.rows(given["train"], Example)
     validation, b = project.rows(given["validation"], Example)
     yield from (*a, *b, *_figure(train, "rows"))
-    yield from sft.check(params, variant, start, train, validation, anywhere=True)
+    yield from sft.check(params, f"sft.{variant}", start, train, validation, anywhere=True)
+
+
+def _author_sft(project: Project, given: Given) -> Iterator[ready.Finding]:
+    params = load("author_sft", author_sft.AuthorSftParams, project.params)
+    start = project.start(params.model or given["base"])
+    train, a = project.rows(given["train"], Example)
+    validation, b = project.rows(given["validation"], Example)
+    commissions, c = project.rows(given["prompts"], Commission)
+    yield from (*a, *b, *c, *_figure(train, "rows"))
+    yield from author_sft.check(params, start, train, validation, commissions, anywhere=True)
 
 
 def _dpo(project: Project, given: Given) -> Iterator[ready.Finding]:
@@ -222,6 +236,8 @@ CHECKS: dict[str, Callable[[Project, Given], Iterator[ready.Finding]]] = {
     "grpo": _grpo,
     "predict": _predict,
     "score": _score,
+    "author_base": _author_base,
+    "author_sft": _author_sft,
 }
 """By the stages of dvc.yaml."""
 

@@ -60,15 +60,16 @@ def generate(
     sampling: Sampling,
     done: Container[int] = (),
     engine: Engine = "transformers",
+    thinking: bool | None = None,
 ) -> Iterator[list[tuple[int, str]]]:
     """Yield batches of (index of the prompt, reply), the longest prompts first, so that a lack of memory shows at once.
 
     A batch of which all is `done` is left out, and each seeds itself by its place: an interrupted run goes on to the
-    same replies. Another size of batch changes replies that are drawn, greedy ones not.
+    same replies. Another size of batch changes replies that are drawn, greedy ones not. `thinking` as for `asking`.
     """
     if not prompts:  # of nothing tokenizers make an error
         return
-    asked = token_ids(tokenizer, asking(prompts, tokenizer))
+    asked = token_ids(tokenizer, asking(prompts, tokenizer, thinking))
     size, _ = batch_size(model, asked, sampling)
     speak = halving(speaking(model, tokenizer, engine))
     for batch in batches(asked, size):

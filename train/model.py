@@ -508,9 +508,10 @@ def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return found
 
 
-def asking(prompts: Sequence[Sequence[Message]], tokenizer: Any) -> list[str]:
-    """Return each prompt as the text after which the model is to speak."""
+def asking(prompts: Sequence[Sequence[Message]], tokenizer: Any, thinking: bool | None = None) -> list[str]:
+    """Return each prompt as the text after which the model is to speak; None: as its template does by itself."""
+    switch = {} if thinking is None else {"enable_thinking": thinking}
     texts: list[str] = tokenizer.apply_chat_template(
-        [as_dicts(prompt) for prompt in prompts], add_generation_prompt=True, tokenize=False
+        [as_dicts(prompt) for prompt in prompts], add_generation_prompt=True, tokenize=False, **switch
     )
     return texts

@@ -5,7 +5,7 @@ card, metrics. The variants (plain, reasoning, …) are the keys of the section 
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from train.compiled import compile_layers
 from train.fit import Training, config, fit
 from train.generate import Sampling, generate
 from train.workplace import folder, running, workplace
+
+Tokens = Callable[[Sequence[Example], Any], list[dict[str, list[int]]]]
+"""From chats and a tokenizer to input_ids and labels of each."""
 
 
 class SftParams(Training, frozen=True):
@@ -44,7 +47,9 @@ class Sample(Row, frozen=True):
     response: str
 
 
-def dataset(examples: Sequence[Example], tokenizer: Any, max_length: int | None) -> tuple[Any, dict[str, int]]:
+def dataset(
+    examples: Sequence[Example], tokenizer: Any, max_length: int | None, tokens: Tokens = models.tokens
+) -> tuple[Any, dict[str, int]]:
     """Return a Dataset of input_ids and labels, and what the length limit does: replies cut, rows that lose theirs.
 
     A row whose prompt alone fills the limit has nothing to learn from and is left out here, where it is counted; TRL
@@ -53,7 +58,7 @@ def dataset(examples: Sequence[Example], tokenizer: Any, max_length: int | None)
     from datasets import Dataset
 
     limit = max_length or 10**9
-    made = models.tokens(examples, tokenizer)
+    made = tokens(examples, tokenizer)
     kept = [row for row in made if any(label != -100 for label in row["labels"][:limit])]
     if not kept:
         raise Fault(f"max_length: {limit} tokens hold no reply to any of the prompts; raise it in params.yaml")
@@ -68,17 +73,17 @@ def dataset(examples: Sequence[Example], tokenizer: Any, max_length: int | None)
 
 
 def check(
-    params: SftParams,
-    variant: str,
+    params: Training,
+    section: str,
     start: ready.Start,
     train: ready.Rows[Example],
     validation: ready.Rows[Example],
     anywhere: bool = False,
+    tokens: Tokens = models.tokens,
 ) -> Iterator[ready.Finding]:
     """Yield what is known of a training before its model is loaded; `anywhere` as for `ready.settings`."""
     from trl import SFTConfig
 
-    section = f"sft.{variant}"
     yield from ready.training(section, params, start)
     given, ours = arguments(params, params.trainer, Path("unused"))
     args, found = ready.settings(SFTConfig, section, given, ours, anywhere)
@@ -94,7 +99,7 @@ def check(
         elif table.rows and args and words:
             outer = ready.outer(table.rows, lambda row: sum(len(message.content) for message in row.messages))
             try:
-                _, lengths = dataset(outer, words, args.max_length)
+                _, lengths = dataset(outer, words, args.max_length, tokens)
             except Fault as fault:
                 yield ready.wrong(f"{table.path}: {section}.trainer.{fault.message}")
                 continue
@@ -102,7 +107,7 @@ def check(
                 yield ready.told(f"replies in {table.path} are cut at {args.max_length} tokens")
 
 
-def arguments(params: SftParams, settings: Mapping[str, Any], place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def arguments(params: Training, settings: Mapping[str, Any], place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what of a `trainer:` mapping TRL's config is given as it stands, and what the stage sets of it."""
     # Rows come tokenized and cut: TRL need not walk them again, unless it is to pack them.
     prepared = {"skip_prepare_dataset": not settings.get("packing", False), **settings.get("dataset_kwargs", {})}
@@ -110,17 +115,17 @@ def arguments(params: SftParams, settings: Mapping[str, Any], place: Path) -> tu
     return {name: value for name, value in settings.items() if name != "dataset_kwargs"}, ours
 
 
-def trl_config(params: SftParams, variant: str, settings: Mapping[str, Any], place: Path) -> Any:
+def trl_config(params: Training, section: str, settings: Mapping[str, Any], place: Path) -> Any:
     """Return TRL's config for a `trainer:` mapping; Fault if TRL refuses it."""
     from trl import SFTConfig
 
     given, ours = arguments(params, settings, place)
-    return config(SFTConfig, f"sft.{variant}", given, **ours)
+    return config(SFTConfig, section, given, **ours)
 
 
 def sft(
-    params: SftParams,
-    variant: str,
+    params: Training,
+    section: str,
     network: Any,
     tokenizer: Any,
     data: tuple[Any, Any],
@@ -131,11 +136,11 @@ def sft(
     from trl import SFTTrainer
 
     def make(settings: dict[str, Any]) -> Any:
-        args = trl_config(params, variant, settings, place)
+        args = trl_config(params, section, settings, place)
         kind = _scoring_labels_only(SFTTrainer) if args.device.type == "cpu" and args.world_size == 1 else SFTTrainer
         return kind(model=network, args=args, train_dataset=data[0], eval_dataset=data[1], processing_class=tokenizer)
 
-    trainer, figures = fit(make, params.trainer, f"sft@{variant}", place, watching, evaluate=True)
+    trainer, figures = fit(make, params.trainer, section.replace(".", "@"), place, watching, evaluate=True)
     figures["eval_loss"] = round(figures.pop("evaluated")["eval_loss"], 4)
     return trainer, figures
 
@@ -202,11 +207,12 @@ def watching(params: SftParams, held: Sequence[Example], tokenizer: Any) -> watc
 @click.argument("metrics", type=click.Path(path_type=Path))
 def main(variant: str, train: Path, validation: Path, base: str, out: Path, metrics: Path) -> None:
     """Train BASE, or the model that sft.VARIANT names instead, on TRAIN; write the model to OUT."""
-    params = load(f"sft.{variant}", SftParams)
+    section = f"sft.{variant}"
+    params = load(section, SftParams)
     start = params.model or base
     models.quiet(local=models.is_local(start))
     given = ready.read(train, Example), ready.read(validation, Example)
-    ready.insist(check(params, variant, ready.Start(start), *given))
+    ready.insist(check(params, section, ready.Start(start), *given))
     examples, held = (table.rows or () for table in given)
     launch.launch(params.accelerate, "train.sft", variant, train, validation, base, out, metrics, whole=False)
     place = workplace(f"sft@{variant}", (params, start), [train, validation, Path(start)])
@@ -215,11 +221,11 @@ def main(variant: str, train: Path, validation: Path, base: str, out: Path, metr
         network, tokenizer = models.load(params, start, train=True, seed=params.seed, cpu=cpu)
         if params.compile:
             compile_layers(network)
-        limit = trl_config(params, variant, params.trainer, place).max_length
+        limit = trl_config(params, section, params.trainer, place).max_length
         data, lengths = dataset(examples, tokenizer, limit)
         held_data, _ = dataset(held, tokenizer, limit)
         watched = watching(params, held, tokenizer)
-        trainer, trained = sft(params, variant, network, tokenizer, (data, held_data), place, watched)
+        trainer, trained = sft(params, section, network, tokenizer, (data, held_data), place, watched)
         asked = () if launch.sharded() else held[: params.questions]
         samples, verdicts = answered(trainer.model, tokenizer, asked, params.sampling)
         figures: dict[str, Any] = {**lengths, **trained, "validation": accuracy(verdicts)}
