@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from datagen.teacher.mathematics.compose import compose
 from schemas import profile
-from schemas.chat import ask, reply
-from schemas.params import ChatPrompt, load
-from schemas.record import LETTERS, Example, Item, Message, Pair, Prompt, Record
+from schemas.chat import ask, authored, commission, reply
+from schemas.params import AuthorPrompt, ChatPrompt, load
+from schemas.record import LETTERS, Commission, Example, Item, Message, Pair, Prompt, Record
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -78,6 +79,32 @@ SMALL = {
             "use_cpu": True,
             "logging_steps": 1,
             "save_steps": 2,
+        },
+    },
+    "author_base": {
+        "vocabulary": 400,
+        "names": 20,
+        "numbers": 60,
+        "layers": 2,
+        "hidden": 64,
+        "intermediate": 128,
+        "positions": 384,
+    },
+    "author_sft": {
+        "fixed": ["algebra/basic/factual", "algebra/advanced/factual"],
+        "questions": 6,
+        "sampling": {"max_new_tokens": 24, "batch_size": 8},
+        "watch": {"questions": 2, "every": 3},
+        "trainer": {
+            "max_length": 384,
+            "max_steps": 6,
+            "per_device_train_batch_size": 8,
+            "learning_rate": 2e-3,
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "use_cpu": True,
+            "logging_steps": 2,
+            "save_steps": 3,
         },
     },
     "predict": {variant: {"max_new_tokens": 8, "batch_size": 8} for variant in ("plain", "reasoning", "grpo")},
@@ -150,6 +177,32 @@ def write_sets(folder: Path, prompts: dict[str, ChatPrompt]) -> None:
         out.writerows([f"t{n}", i.answer, "economy", "basic", "factual"] for n, i in enumerate(test))
 
 
+def write_mix(folder: Path, prompt: AuthorPrompt) -> None:
+    """What the stage `mix` hands over: questions of algebra, every other one after its solution, and their cells."""
+    folder.mkdir(parents=True)
+    cells = [(level, kind) for level in ("basic", "advanced") for kind in ("factual", "conceptual", "evaluative")]
+    told = {cell: commission(prompt, "代数", *cell) for cell in cells}
+    found = [(cell, compose("algebra", *cell, seed, full=False)) for seed in range(12) for cell in cells]
+    chats = [
+        Example(id=f"a{n}", messages=(*told[cell], authored(item, thinking=n % 2 == 0)))
+        for n, (cell, item) in enumerate(found)
+    ]
+    commissions = [
+        Commission(
+            id="/".join(("algebra", *cell)), topic="algebra", difficulty=cell[0], type=cell[1], prompt=told[cell]
+        )
+        for cell in cells
+    ]
+    place = {"topic": "algebra", "teacher": "test", "repairs": ()}
+    records = [
+        Record(id=f"a{n}", difficulty=cell[0], type=cell[1], **place, **msgspec.structs.asdict(item))
+        for n, (cell, item) in enumerate(found)
+    ]
+    rows = {"train": chats[:64], "validation": chats[64:], "prompts": commissions, "author": records}
+    for name, some in rows.items():
+        (folder / f"{name}.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in some))
+
+
 def pairs(of: Iterable[Item], prompt: ChatPrompt) -> list[Pair]:
     """Two pairs for each question: its chain against one to another answer, and against no chain."""
     made = []
@@ -210,6 +263,25 @@ def trained(project: Path) -> Path:
     return project
 
 
+@pytest.fixture(scope="session")
+def author_project(project: Path) -> Path:
+    """The project with the author's mix in data/mix and its base model in models/author_base."""
+    from train import author_base
+
+    write_mix(project / "data/mix", load("prompts.author", AuthorPrompt))
+    run(author_base.main, "data/mix/author.jsonl", "data/mix/train.jsonl", "models/author_base", "metrics/a.json")
+    return project
+
+
+@pytest.fixture(scope="session")
+def author_trained(author_project: Path) -> Path:
+    """The project after author_sft."""
+    from train import author_sft
+
+    run(author_sft.main, *MIX, "models/author_base", "models/author_sft", "metrics/author_sft.json")
+    return author_project
+
+
 @pytest.fixture
 def changed(project: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Change params.yaml for one test."""
@@ -224,3 +296,4 @@ def changed(project: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
 
 
 SETS = ("data/sft.reasoning.train.jsonl", "data/sft.reasoning.validation.jsonl")
+MIX = ("data/mix/train.jsonl", "data/mix/validation.jsonl", "data/mix/prompts.jsonl")
