@@ -1,40 +1,44 @@
-"""How alike questions are: TF-IDF over runs of two and three characters, since Chinese has no spaces.
+"""How alike questions are: the cosine of TF-IDF over runs of two and three characters, since Chinese has no spaces.
 
-Two questions are compared twice, as they stand and with every number masked; with their numbers masked they count as
-NUMBERS_ALONE of it, so that one whose numbers alone were changed is nearly a copy, yet not the copy itself.
+Compared is what poses a problem: the question, and options that are more than a value. Its words, the numbers masked,
+make up WORDS of the likeness, its numbers the rest: a question whose numbers were all changed is nearly a copy, and one
+of which a few were changed is nearer.
 """
 
 import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from train.author.examine import folded
+from schemas.record import Item
+from train.author.examine import posed
 
 WINDOW = 1_000
 """Questions of its own that the author is compared with."""
-NUMBERS_ALONE = 0.8
-"""How alike two questions are of which the numbers alone differ."""
-DIMENSIONS = 4_096
-"""Columns that runs are hashed into: of the some eighty of a question, two in a hundred share theirs with another."""
+WORDS = 0.7
+"""How alike two questions are that have no number in common and all else."""
+RUNS, NUMBERS = 4_096, 1_024
+"""Columns that runs and numbers are hashed into: of some eighty runs of a question two in a hundred share theirs."""
 KEPT = 16_384
 """Texts whose runs are kept."""
 
 Floats = NDArray[np.float32]
+Columns = NDArray[np.int64]
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_BITS = 64 - DIMENSIONS.bit_length() + 1
+_FACTOR = np.uint64(1_000_003)
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the high bits count
 
 
 class Sparse(NamedTuple):
-    """Texts as rows of unit length, what is 0 left out."""
+    """Questions as rows of unit length, what is 0 left out."""
 
-    ends: NDArray[np.int64]
+    ends: Columns
     """Where each row ends, after a 0."""
-    columns: NDArray[np.int64]
+    columns: Columns
     values: Floats
 
 
@@ -49,7 +53,12 @@ class Seen:
     def __init__(self, taught: Iterable[str] = ()) -> None:
         self.own: deque[str] = deque(maxlen=WINDOW)
         texts = list(dict.fromkeys(taught))
-        self._forms = [_Form(list(dict.fromkeys(map(form, texts)))) for form in FORMS]
+        seen = np.zeros(RUNS + NUMBERS, np.int64)
+        for text in texts:
+            for columns, _ in _counted(text):
+                seen[columns] += 1
+        self.rarity: Floats = (np.log((1 + len(texts)) / (1 + seen)) + 1).astype(np.float32)
+        self.taught = _sparse(texts, self.rarity)
 
     def add(self, questions: Iterable[str]) -> None:
         """Remember questions as the author's own."""
@@ -59,81 +68,78 @@ class Seen:
 
     def nearest(self, questions: Sequence[str]) -> list[float]:
         """Return how alike each question is to the one that it resembles most, from 0 to 1."""
-        plain, numberless = (
-            known.nearest([form(question) for question in questions], list(dict.fromkeys(map(form, self.own))))
-            for form, known in zip(FORMS, self._forms, strict=True)
-        )
-        return [_both(a, b) for a, b in zip(plain, numberless, strict=True)]
-
-
-class _Form:
-    """What was taught, in one form."""
-
-    def __init__(self, taught: Sequence[str]) -> None:
-        seen = np.zeros(DIMENSIONS, np.int64)
-        for text in taught:
-            seen[_runs(text)[0]] += 1
-        self.rarity = (np.log((1 + len(taught)) / (1 + seen)) + 1).astype(np.float32)
-        self.taught = _sparse(taught, self.rarity)
-
-    def nearest(self, texts: Sequence[str], own: Sequence[str]) -> list[float]:
-        asked = _dense(texts, self.rarity)
-        found = np.zeros(len(texts), np.float32)
-        for known in (self.taught, _sparse(own, self.rarity)):
+        asked = _dense(questions, self.rarity)
+        found = np.zeros(len(questions), np.float32)
+        for known in (self.taught, _sparse(self.own, self.rarity)):
             if len(known.ends) > 1:
                 found = np.maximum(found, _products(known, asked).max(0))
-        return [float(value) for value in found]
+        return [round(min(1.0, float(value)), 6) for value in found]
 
 
 def distances(questions: Sequence[str]) -> NDArray[np.float64]:
     """Return how far each question is from each other one, from 0 to 1; no run of characters counts as rare."""
-    even = np.ones(DIMENSIONS, np.float32)
-    plain, numberless = (_dense([form(question) for question in questions], even) for form in FORMS)
-    alike: Floats = np.maximum(plain @ plain.T, NUMBERS_ALONE * (numberless @ numberless.T))
-    return np.clip(np.round(1.0 - alike.astype(np.float64), 6), 0.0, 1.0)
+    rows = _dense(questions, np.ones(RUNS + NUMBERS, np.float32))
+    return np.clip(np.round(1.0 - (rows @ rows.T).astype(np.float64), 6), 0.0, 1.0)
+
+
+def text_of(item: Item) -> str:
+    """Return what of an item is compared: what poses its problem."""
+    return "\n".join(posed(item))
 
 
 def masked(question: str) -> str:
     """Return a question with every number masked: what is left if numbers do not count."""
-    return _NUMBER.sub("#", folded(question))
-
-
-def _both(plain: float, numberless: float) -> float:
-    return round(min(1.0, max(plain, NUMBERS_ALONE * numberless)), 6)
+    return _NUMBER.sub("#", question)
 
 
 @lru_cache(KEPT)
-def _runs(text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the columns of the runs of two and three characters, each once, and how often each comes."""
-    one = np.frombuffer(f" {text} ".encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    two = one[:-1] * np.uint64(1_000_003) + one[1:]
-    three = two[:-1] * np.uint64(1_000_003) + one[2:]
-    mixed = np.concatenate([two, three]) * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the high bits count
-    columns, counts = np.unique((mixed >> np.uint64(_BITS)).astype(np.int64), return_counts=True)
-    return columns, counts
+def _counted(text: str) -> tuple[tuple[Columns, Columns], tuple[Columns, Columns]]:
+    """Return the columns of a text's runs, numbers masked, with how often each comes; the same of its numbers."""
+    one = _codes(f" {_NUMBER.sub('#', text)} ")
+    two = one[:-1] * _FACTOR + one[1:]
+    three = two[:-1] * _FACTOR + one[2:]
+    runs = _columns(np.concatenate([two, three]), RUNS)
+    numbers = [int(np.bitwise_xor.reduce(_codes(number) * _powers(len(number)))) for number in _NUMBER.findall(text)]
+    return np.unique(runs, return_counts=True), np.unique(
+        RUNS + _columns(np.array(numbers or [0], np.uint64), NUMBERS), return_counts=True
+    )
 
 
-def _weighed(text: str, rarity: Floats) -> tuple[NDArray[np.int64], Floats]:
-    columns, counts = _runs(text)
-    values = counts.astype(np.float32) * rarity[columns]
-    return columns, values / np.linalg.norm(values)
+def _codes(text: str) -> NDArray[np.uint64]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+
+
+def _powers(count: int) -> NDArray[np.uint64]:
+    return np.multiply.accumulate(np.full(count, _FACTOR))
+
+
+def _columns(codes: NDArray[np.uint64], count: int) -> Columns:
+    return ((codes * _MIX) >> np.uint64(64 - count.bit_length() + 1)).astype(np.int64)
+
+
+def _weighed(text: str, rarity: Floats) -> tuple[Columns, Floats]:
+    """Return the columns and values of a question's row: words and numbers each of a length, one together."""
+    (runs, often), (numbers, count) = _counted(text)
+    words, figures = often * rarity[runs], count * rarity[numbers]
+    words *= np.sqrt(WORDS) / np.linalg.norm(words)
+    figures *= np.sqrt(1 - WORDS) / np.linalg.norm(figures)
+    return np.concatenate([runs, numbers]), np.concatenate([words, figures]).astype(np.float32)
 
 
 def _dense(texts: Sequence[str], rarity: Floats) -> Floats:
-    made = np.zeros((len(texts), DIMENSIONS), np.float32)
+    made = np.zeros((len(texts), RUNS + NUMBERS), np.float32)
     for row, text in zip(made, texts, strict=True):
         columns, values = _weighed(text, rarity)
         row[columns] = values
     return made
 
 
-def _sparse(texts: Sequence[str], rarity: Floats) -> Sparse:
-    found = [_weighed(text, rarity) for text in texts]
-    empty: list[Any] = [np.zeros(0)]
+def _sparse(texts: Iterable[str], rarity: Floats) -> Sparse:
+    rows = [_weighed(text, rarity) for text in texts]
     return Sparse(
-        np.cumsum([0, *(len(columns) for columns, _ in found)]),
-        np.concatenate([columns for columns, _ in found] or empty).astype(np.int64),
-        np.concatenate([values for _, values in found] or empty).astype(np.float32),
+        np.cumsum([0, *(len(columns) for columns, _ in rows)]),
+        np.concatenate([np.zeros(0, np.int64), *(columns for columns, _ in rows)]),
+        np.concatenate([np.zeros(0, np.float32), *(values for _, values in rows)]),
     )
 
 
@@ -146,6 +152,3 @@ def _products(known: Sparse, asked: Floats) -> Floats:
     table = torch.from_numpy(np.ascontiguousarray(asked.T))
     made: Floats = embedding_bag(columns, table, ends[:-1], mode="sum", per_sample_weights=values).numpy()
     return made
-
-
-FORMS = (folded, masked)

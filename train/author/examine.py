@@ -21,8 +21,11 @@ from schemas.repair import fold
 Verdict = Literal["confirmed", "unchecked", "refuted", "malformed"]
 VERDICTS: tuple[Verdict, ...] = ("confirmed", "unchecked", "refuted", "malformed")
 
+VALUE = 3
+"""Characters beside its digits, a unit or a sign, up to which an option is a value and no part of the problem."""
 KEPT = 4_096
 """Replies whose verdict is kept: several rewards ask for the same one, and algebra takes its time."""
+DIGITS = re.compile(r"[\d.]+")
 _THOUGHTS = re.compile(r"\s*<think>.*?</think>\s*(?=<item>)", re.DOTALL)
 
 
@@ -70,3 +73,12 @@ def _solved(item: Item) -> Examined:
 def folded(text: str) -> str:
     """Return a text without what makes no other text of it: width, case, spaces, a closing stop."""
     return fold(text).casefold()
+
+
+def posed(item: Item) -> list[str]:
+    """Return, folded, what poses the problem: the question, then the options that are more than a value, sorted.
+
+    Of 下列哪一项最大 the problem stands in the options, and in whatever order they come it is the same one.
+    """
+    options = [folded(option) for option in item.options]
+    return [folded(item.question), *sorted(text for text in options if len(DIGITS.sub("", text)) > VALUE)]

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from schemas.record import LETTERS, Item
-from train.author.alike import Seen, distances
+from train.author.alike import Seen, distances, text_of
 from train.author.examine import Examined, Verdict, examine, folded
 from train.author.structure import structure
 
@@ -28,7 +28,7 @@ COPY = 0.85
 """How alike a question may be to one that was seen; what is more alike is a copy."""
 PENALTY = 0.15
 """What a copy loses beside its likeness: with COPY it has nothing left."""
-LEVELS = {"basic": 0.35, "intermediate": 0.55, "advanced": 0.8}
+LEVELS = {"basic": 0.35, "intermediate": 0.5, "advanced": 0.65}
 """How much there is to do (`Structure.level`) in a question of each difficulty."""
 _KEYWORDS = re.compile(
     "韦达|判别式|同余|余数|整除|质数|因式|数列|不等式|最大值|最小值|极值|对称|周期|递推|裂项|容斥|隔板|鸽巢|排列|组合|期望|"
@@ -38,7 +38,7 @@ _LETTER = re.compile(r"(?:选项?|答案[是为]?:?)([a-d])(?![a-z(^'])|\(([a-d]
 
 
 def difficulty(completions: Sequence[Completion], difficulty: Sequence[str], **_: Any) -> list[float]:
-    """How much there is to do (0.4), how well that fits the difficulty asked for (0.55), a word of the craft (0.05).
+    """How much there is to do (0.3), how well that fits the difficulty asked for (0.65), a word of the craft (0.05).
 
     What there is to do is read from the chain (`train.author.structure`): steps of which each needs the one before it,
     operations, conditions that are used. Nothing to do is worth nothing, whatever words are used. A chain drawn out
@@ -55,13 +55,13 @@ def difficulty(completions: Sequence[Completion], difficulty: Sequence[str], **_
 def novelty(completions: Sequence[Completion], seen: Seen, **_: Any) -> list[float]:
     """How unlike it is to the question seen before that it resembles most; nothing for a copy.
 
-    Likeness is the cosine of TF-IDF over characters (`train.author.alike`). New numbers in an old question leave it 0.8
-    alike, so that they earn little. Empty words around an old question make it less alike: they help once, as from then
-    on the same words have been seen. Replies of one step are not compared with each other, as none comes first; within
-    a group `diversity` does it, and the next step has seen them all.
+    Likeness is the cosine of TF-IDF over characters (`train.author.alike`). New numbers in an old question leave it 0.7
+    alike, so that they earn little, and nothing if most of them are the old ones. Empty words around an old question
+    make it less alike: they help once, as from then on the same words have been seen. Replies of one step are not
+    compared with each other, as none comes first; within a group `diversity` does it, and the next step has seen all.
     """
     found = _examined(completions)
-    near = iter(seen.nearest([one.item.question for one in found if one.item]))
+    near = iter(seen.nearest([text_of(one.item) for one in found if one.item]))
     return [_credit(one.verdict) * _new(next(near)) if one.item else 0.0 for one in found]
 
 
@@ -85,18 +85,16 @@ def diversity(completions: Sequence[Completion], prompts: Sequence[Any], **_: An
     """How far it is from the other questions written for the same prompt, on average; full marks for the only one.
 
     What earns nothing elsewhere is no other question here: rubbish makes nothing diverse. A group of eight questions
-    that differ in their numbers alone has 0.2 at most; odd words would raise it, so it weighs little.
+    that differ in their numbers alone has 0.3 at most; odd words would raise it, so it weighs little.
     """
     found = _examined(completions)
     made = [0.0] * len(found)
     for group in _groups(prompts):
-        whole = [n for n in group if _credit(found[n].verdict)]
-        far = distances([_question(found[n]) for n in whole])
-        for place, n in enumerate(whole):
+        whole = {n: item for n in group if (item := found[n].item) and _credit(found[n].verdict)}
+        far = distances([text_of(item) for item in whole.values()]).sum(1)
+        for n, value in zip(whole, far, strict=True):
             others = len(whole) - 1
-            made[n] = _credit(found[n].verdict) * (
-                float(far[place].sum() - far[place, place]) / others if others else 1.0
-            )
+            made[n] = _credit(found[n].verdict) * (float(value) / others if others else 1.0)
     return made
 
 
@@ -107,17 +105,10 @@ def bound(name: str, seen: Seen) -> Quality:
     return made
 
 
-def text_of(completion: Completion) -> str:
-    """Return the text of a reply."""
-    return completion if isinstance(completion, str) else completion[-1]["content"]
-
-
 def _examined(completions: Sequence[Completion]) -> list[Examined]:
-    return [examine(text_of(completion)) for completion in completions]
-
-
-def _question(found: Examined) -> str:
-    return found.item.question if found.item else ""
+    return [
+        examine(completion if isinstance(completion, str) else completion[-1]["content"]) for completion in completions
+    ]
 
 
 def _credit(verdict: Verdict) -> float:
@@ -131,7 +122,7 @@ def _difficulty(item: Item, wanted: str) -> float:
     aim = LEVELS[wanted]
     fit = 1 - abs(level - aim) / max(aim, 1 - aim)
     craft = bool(_KEYWORDS.search("".join((item.question, *item.steps))))
-    return 0.4 * level + 0.55 * fit + 0.05 * craft
+    return 0.3 * level + 0.65 * fit + 0.05 * craft
 
 
 def _new(alike: float) -> float:

@@ -8,11 +8,11 @@ from schemas import chain
 from schemas.record import Item
 from tests.train.author.written import GOOD, a_reply, an_item
 from train.author import alike
-from train.author.alike import Seen
+from train.author.alike import Seen, text_of
 from train.author.quality import LEVELS, QUALITIES, bound
 
 WEIGHTS = {"difficulty": 0.4, "novelty": 0.3, "rigor": 0.2, "diversity": 0.1}
-OLD = "方程7x-4=31的解是多少？"
+OLD = an_item(question="方程7x-4=31的解是多少？", steps=("移项，7x=31+4=35。", "x=35/7=5。"))
 TALK = Item(
     question="学习数学时，下列哪种态度最值得提倡？",
     options=("认真思考", "从不复习", "抄写答案", "放弃难题"),
@@ -36,7 +36,7 @@ HARD = Item(
 def parts(replies, difficulty="basic", taught=(), prompt="写一道基础的代数题，事实性。"):
     """What each quality gives to replies to one prompt."""
     columns = {"prompts": [prompt] * len(replies), "completions": replies, "difficulty": [difficulty] * len(replies)}
-    seen = Seen(taught)
+    seen = Seen(map(text_of, taught))
     return {name: bound(name, seen)(**columns) for name in QUALITIES}
 
 
@@ -59,7 +59,7 @@ BY_LEVEL = {
 @pytest.mark.parametrize(
     ("worse", "item", "others"),
     [
-        ("a copy of an old one", an_item(question=OLD, steps=("移项，7x=31+4=35。", "x=35/7=5。")), ()),
+        ("a copy of an old one", OLD, ()),
         ("empty talk", TALK, ()),
         ("empty talk with every keyword", replace(TALK, steps=(KEYWORDS, "因此应当认真思考。")), ()),
         ("an unsolvable question", an_item(question="方程3x+5=3x+20的解是多少？"), ()),
@@ -125,7 +125,9 @@ def test_the_last_step_has_to_lead_to_the_answer(changed, rigor):
     [
         (GOOD, 0.0, 0.0),
         (an_item(question=" 方程 3x+5=20的解是 多少?"), 0.0, 0.0),  # width and space make no other question
-        (an_item(question="方程4x+6=26的解是多少？"), 0.1, 0.2),  # its numbers alone differ
+        (an_item(question="方程4x+6=26的解是多少？"), 0.25, 0.31),  # its numbers alone differ
+        (an_item(question="方程4x+5=20的解是多少？"), 0.0, 0.1),  # one of them alone
+        (an_item(options=("4", "5", "7", "15")), 0.0, 0.0),  # another distractor makes no other question
         (an_item(question="小明买3支笔和一个5元的本子，共付20元，由3x+5=20求x。"), 0.3, 0.8),
         (HARD, 0.6, 1.0),
     ],
@@ -133,7 +135,7 @@ def test_the_last_step_has_to_lead_to_the_answer(changed, rigor):
 def test_novelty_is_the_distance_from_the_question_that_it_resembles_most(item, lowest, highest):
     reply = a_reply(item)
 
-    (found,) = bound("novelty", Seen(["三角形的面积是多少？", GOOD.question]))(completions=[reply])
+    (found,) = bound("novelty", Seen(map(text_of, [OLD, GOOD])))(completions=[reply])
 
     assert lowest <= found <= highest
 
@@ -143,27 +145,27 @@ def test_a_copy_of_its_own_question_is_one_from_the_next_step_on():
     novelty = bound("novelty", seen)
 
     first = novelty(completions=[a_reply(), a_reply()])
-    seen.add([GOOD.question, GOOD.question])
+    seen.add([text_of(GOOD), text_of(GOOD)])
 
     assert first == [1.0, 1.0]
     assert novelty(completions=[a_reply()]) == [0.0]
-    assert list(seen.own) == [GOOD.question]
+    assert list(seen.own) == [text_of(GOOD)]
 
 
 def test_what_was_taught_is_never_forgotten_and_its_own_is_after_a_thousand():
-    seen = Seen([OLD])
+    seen = Seen([text_of(OLD)])
     seen.add(["甲乙丙丁戊己庚辛"])
     seen.add(f"三角形的三边是{n}、{n + 1}、{n + 2}，周长是多少？" for n in range(alike.WINDOW))
 
     assert len(seen.own) == alike.WINDOW
-    assert seen.nearest([OLD]) == [1.0]
+    assert seen.nearest([text_of(OLD)]) == [1.0]
     assert seen.nearest(["甲乙丙丁戊己庚辛"])[0] < 0.3
 
 
 def test_a_window_that_went_with_a_checkpoint_finds_the_same():
     draw = random.Random(3)
     asked = [f"方程{draw.randint(2, 9)}x+{draw.randint(1, 9)}={draw.randint(10, 99)}的解是多少？" for _ in range(400)]
-    whole, resumed = Seen([OLD]), Seen([OLD])
+    whole, resumed = Seen([text_of(OLD)]), Seen([text_of(OLD)])
     whole.add(asked[:200])
     resumed.own.extend(list(whole.own))
 
@@ -182,7 +184,7 @@ def test_diversity_is_within_a_prompt_and_rubbish_makes_nothing_diverse():
 
 @pytest.mark.parametrize("name", QUALITIES)
 def test_a_quality_stays_within_bounds_and_is_called_and_pickled_as_trl_does(name):
-    quality = pickle.loads(pickle.dumps(bound(name, Seen([OLD]))))
+    quality = pickle.loads(pickle.dumps(bound(name, Seen([text_of(OLD)]))))
     replies = [
         [{"role": "assistant", "content": text}] for text in ("", a_reply(), a_reply(TALK), "<item>", a_reply(HARD))
     ]

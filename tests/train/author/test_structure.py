@@ -13,7 +13,7 @@ from train.author.structure import Structure, structure
         ("what leads nowhere is no step", ("3x=20-5=15", "x=15/3=5", "5+1=6", "6+1=7", "7+1=8"), Structure(2, 5, 3)),
         ("what goes round leads nowhere", ("3x=20-5=15", "x=15/3=5", "5+1=6", "6-1=5"), Structure(2, 4, 3)),
         ("findings that need no other are one step", ("20-5=15", "20/5=4", "3+5=8"), Structure(1, 3, 3)),
-        ("a long sum of ones is a short one", ("+".join("1" * 40) + "=40",), Structure(1, 3, 0)),
+        ("a long sum of ones is a short one", ("+".join("1" * 40) + "=40",), Structure(1, 4, 0)),
         ("words are nothing to do", ("显然成立。", "因此选B。"), Structure(0, 0, 0)),
         ("numbers by themselves are nothing", ("20和5和3", "15"), Structure(0, 0, 0)),
     ],

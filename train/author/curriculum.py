@@ -1,0 +1,197 @@
+"""What the author is asked for in reinforcement, and what it remembers of its own questions.
+
+A commission as it comes from the data, a variation of one of the best questions so far, a request to leave known
+patterns, or an earlier prompt once more: each has a share of the prompts. Which it is to be, and of what, is decided
+when the replies are to be made, so that it depends on nothing but the steps before it. All that is remembered goes with
+the checkpoints: a run that goes on asks as one that was never stopped.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from schemas import chat
+from schemas.params import AuthorPrompt, Params, Share
+from schemas.record import Commission, Item, Message, Slug, Variation
+from train.author.alike import Seen, masked, text_of
+from train.author.examine import examine
+
+Kind = Literal["base", "variation", "innovation", "replay"]
+KINDS: tuple[Kind, ...] = ("base", "variation", "innovation", "replay")
+VARIATIONS: tuple[Variation, ...] = ("context_change", "parameter_change", "practical_application")
+"""Asked for in turn."""
+BEST = 32
+"""Questions that variations are made of."""
+EARLIER = 64
+"""Prompts that may be put once more."""
+
+
+class Mix(Params, frozen=True):
+    """Shares of the prompts; what is left of 1 are earlier prompts, put once more."""
+
+    base: Share
+    variation: Share
+    innovation: Share
+
+    def __post_init__(self) -> None:
+        if self.base + self.variation + self.innovation > 1 + 1e-9:
+            raise ValueError("base, variation and innovation are more than 1 together")
+
+    def of(self, kind: Kind) -> float:
+        """Return the share of a kind of prompt."""
+        return 1 - self.base - self.variation - self.innovation if kind == "replay" else getattr(self, kind)
+
+
+class Words(Struct, frozen=True):
+    """How the author is told what to write."""
+
+    prompt: AuthorPrompt
+    topics: Mapping[str, str]
+    """The names of the slugs."""
+    difficulties: Mapping[str, str]
+    types: Mapping[str, str]
+    innovation: str
+    """What is added to a commission that is to leave known patterns."""
+
+    def vary(self, best: "Best", how: Variation) -> tuple[Message, ...]:
+        """Return the messages that ask for a variation."""
+        names = self.topics[best.topic], self.difficulties[best.difficulty], self.types[best.type]
+        return chat.variation(self.prompt, *names, best.item, how)
+
+    def innovate(self, prompt: Sequence[Message]) -> tuple[Message, ...]:
+        """Return a commission's messages with the request to leave known patterns."""
+        *before, last = prompt
+        return (*before, replace(last, content=f"{last.content}\n{self.innovation}"))
+
+
+class Best(Struct, frozen=True):
+    """A question that variations are made of."""
+
+    topic: Slug
+    difficulty: Slug
+    type: Slug
+    item: Item
+    total: float
+    """What it earned."""
+
+
+class State(Struct):
+    """What goes with a checkpoint."""
+
+    own: list[str]
+    """The author's last questions, as `Seen` has them."""
+    best: list[Best]
+    """The best first; of those that differ in numbers alone one."""
+    earlier: list[Commission]
+    asked: dict[Kind, int]
+    """How often each kind of prompt was put."""
+
+
+class Curriculum:
+    """What is asked next, and what is remembered of the replies.
+
+    Where several processes train, each asks and remembers for its own replies; one that goes on begins with what the
+    first of them remembered.
+    """
+
+    def __init__(
+        self, mix: Mix, words: Words, seen: Seen, fits: Callable[[Sequence[Message]], bool], seed: int
+    ) -> None:
+        self.mix, self.words, self.seen, self.fits, self.seed = mix, words, seen, fits, seed
+        self.look_back(None)
+
+    def kept(self) -> dict[str, Any]:
+        """Return what is remembered, as JSON has it."""
+        state = State(list(self.seen.own), self.best, list(self.earlier), self.asked)
+        made: dict[str, Any] = msgspec.to_builtins(state)
+        return made
+
+    def look_back(self, kept: Mapping[str, Any] | None) -> None:
+        """Remember what `kept` returned; None: nothing was asked yet."""
+        state = msgspec.convert(kept, State) if kept else State([], [], [], dict.fromkeys(KINDS, 0))
+        self.seen.own.clear()
+        self.seen.own.extend(state.own)
+        self.best = state.best
+        self.earlier = deque(state.earlier, maxlen=EARLIER)
+        self.asked = state.asked
+
+    def put(self, commissions: Iterable[Commission]) -> list[Commission]:
+        """Return what the author is asked in place of commissions: the same cells, or those of other prompts."""
+        found = [self._turned(commission) for commission in commissions]
+        self.earlier.extend(commission for kind, commission in found if kind != "replay")
+        return [commission for _, commission in found]
+
+    def _turned(self, commission: Commission) -> tuple[Kind, Commission]:
+        kind = self._next()
+        number = sum(self.asked.values())
+        made = commission
+        if kind == "variation":
+            best = self.best[self._drawn(len(self.best), commission.id, number)]
+            how = VARIATIONS[self.asked["variation"] % len(VARIATIONS)]
+            made = Commission(
+                id=f"{commission.id}:{number}",
+                topic=best.topic,
+                difficulty=best.difficulty,
+                type=best.type,
+                prompt=self.words.vary(best, how),
+            )
+        elif kind == "innovation":
+            made = replace(commission, prompt=self.words.innovate(commission.prompt))
+        elif kind == "replay":
+            made = self.earlier[self._drawn(len(self.earlier), commission.id, number)]
+        self.asked[kind] += 1
+        return kind, made
+
+    def _next(self) -> Kind:
+        """Return the kind of prompt that is furthest below its share; `base` where there is nothing to draw from."""
+        number = sum(self.asked.values()) + 1
+        kind = max(KINDS, key=lambda kind: self.mix.of(kind) * number - self.asked[kind])
+        nothing = (kind == "variation" and not self.best) or (kind == "replay" and not self.earlier)
+        return "base" if nothing else kind
+
+    def _drawn(self, of: int, *words: object) -> int:
+        text = ":".join(map(str, (self.seed, *words)))
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) % of
+
+    def remember(self, commissions: Sequence[Commission], replies: Sequence[str], totals: Sequence[float]) -> None:
+        """Remember the questions among the replies, and the best that were confirmed."""
+        best = {masked(text_of(one.item)): one for one in reversed(self.best)}
+        for commission, reply, total in zip(commissions, replies, totals, strict=True):
+            found = examine(reply)
+            if found.item is None or found.verdict not in ("confirmed", "unchecked"):
+                continue
+            self.seen.add([text_of(found.item)])
+            key = masked(text_of(found.item))
+            if found.verdict == "confirmed" and (key not in best or best[key].total < total):
+                one = Best(commission.topic, commission.difficulty, commission.type, found.item, round(total, 6))
+                if all(self.fits(self.words.vary(one, how)) for how in VARIATIONS):
+                    best[key] = one
+        self.best = sorted(best.values(), key=lambda one: (-one.total, one.item.question))[:BEST]
+
+
+def commissioned(trainer: Any, curriculum: Curriculum, weights: Mapping[str, float]) -> Any:
+    """Return TRL's trainer, asking what the curriculum says and telling it what the replies earned."""
+
+    class Commissioned(trainer):  # type: ignore[misc]
+        def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
+            # Here and not where the rows are read: those of the next step are read before this one's replies are known.
+            each = self.num_generations
+            asked = curriculum.put(msgspec.convert(row, Commission) for row in inputs[::each])
+            rows: list[dict[str, Any]] = [msgspec.to_builtins(one) for one in asked for _ in range(each)]
+            return super()._generate_and_score_completions(rows)
+
+        def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, *rest: Any) -> Any:
+            given = super()._calculate_rewards(inputs, prompts, completions, *rest)
+            first = self.accelerator.process_index * len(inputs)  # it has the replies of all processes
+            mine = given[first : first + len(inputs)].tolist()
+            totals = [sum(w * v for w, v in zip(weights.values(), row, strict=True)) for row in mine]
+            replies = [completion[-1]["content"] for completion in completions]
+            curriculum.remember([msgspec.convert(row, Commission) for row in inputs], replies, totals)
+            return given
+
+    return Commissioned
