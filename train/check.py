@@ -20,7 +20,7 @@ from schemas import profile
 from schemas.faults import Fault
 from schemas.params import ChatPrompt, load
 from schemas.record import Commission, Example, Pair, Prompt, Record
-from train import author_sft, dpo, grpo, predict, ready, score, sft, submission
+from train import author_grpo, author_sft, dpo, grpo, predict, ready, score, sft, submission
 from train import model as models
 from train.attempt import AttemptParams
 from train.base import BaseParams
@@ -127,6 +127,15 @@ def _author_sft(project: Project, given: Given) -> Iterator[ready.Finding]:
     commissions, c = project.rows(given["prompts"], Commission)
     yield from (*a, *b, *c, *_figure(train, "rows"))
     yield from author_sft.check(params, start, train, validation, commissions, anywhere=True)
+
+
+def _author_grpo(project: Project, given: Given) -> Iterator[ready.Finding]:
+    params = load("author_grpo", author_grpo.AuthorGrpoParams, project.params)
+    commissions, found = project.rows(given["prompts"], Commission)
+    yield from (*found, *_figure(commissions, "commissions"))
+    start = project.start(params.model or given["model"])
+    words = author_grpo.words_of(params, project.params)
+    yield from author_grpo.check(params, start, commissions, words, anywhere=True)
 
 
 def _dpo(project: Project, given: Given) -> Iterator[ready.Finding]:
@@ -238,6 +247,7 @@ CHECKS: dict[str, Callable[[Project, Given], Iterator[ready.Finding]]] = {
     "score": _score,
     "author_base": _author_base,
     "author_sft": _author_sft,
+    "author_grpo": _author_grpo,
 }
 """By the stages of dvc.yaml."""
 

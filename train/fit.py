@@ -118,9 +118,9 @@ def fit(
             click.echo(f"{stage}: goes on from {found.name}")
         watch.rewind(place, resumed if found else None)
         callbacks = [
+            *([_remembering(remembered)] if remembered else []),
             watch.callback(stage, place, watching, start, memory),
             _guard(stage, place, measured),
-            *([_remembering(remembered)] if remembered else []),
         ]
         try:
             _train(trainer, callbacks, found, root() / "logs" / "tensorboard" / stage / place.name)

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from schemas import chain, mathematics
 from schemas.record import LETTERS, Item
-from schemas.repair import fold
+from schemas.repair import fold, split_thoughts
 
 Verdict = Literal["confirmed", "unchecked", "refuted", "malformed"]
 VERDICTS: tuple[Verdict, ...] = ("confirmed", "unchecked", "refuted", "malformed")
@@ -26,7 +26,6 @@ VALUE = 3
 KEPT = 4_096
 """Replies whose verdict is kept: several rewards ask for the same one, and algebra takes its time."""
 DIGITS = re.compile(r"[\d.]+")
-_THOUGHTS = re.compile(r"\s*<think>.*?</think>\s*(?=<item>)", re.DOTALL)
 
 
 class Examined(Struct, frozen=True):
@@ -45,8 +44,7 @@ class Examined(Struct, frozen=True):
 @lru_cache(KEPT)
 def examine(reply: str) -> Examined:
     """Return the item that a reply holds after its thoughts, and the verdict on it."""
-    found = _THOUGHTS.match(reply)
-    item = chain.parse(reply[found.end() :] if found else reply)
+    item = item_of(reply)
     if isinstance(item, chain.Malformed):
         return Examined("malformed", None, item.reason, item.detail)
     if len(set(map(folded, item.options))) < len(item.options):
@@ -55,6 +53,11 @@ def examine(reply: str) -> Examined:
         if equality := mathematics.false_equality(text):
             return Examined("refuted", item, "false_equality", equality)
     return _solved(item)
+
+
+def item_of(reply: str) -> Item | chain.Malformed:
+    """Return the item that a reply holds after its thoughts."""
+    return chain.parse(split_thoughts(reply)[1])
 
 
 def _solved(item: Item) -> Examined:
