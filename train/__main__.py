@@ -20,6 +20,7 @@ main = Commands(
         "check": ("train.check", "build every training's config and look at its data and models, before any is loaded"),
         "rewards": ("train.rewards", "print what each reward gives for completions of your own"),
         "export": ("train.export", "merge an adapter, quantize, convert to GGUF, push to the Hub"),
+        "author_serve": ("train.author_serve", "serve a trained author for datagen to ask"),
         "compare": ("train.compare", "print the table of all variants"),
     },
 )
