@@ -56,7 +56,7 @@ def leaves(mapping, path=""):
 
 def at(mapping, path):
     for key in path.split("."):
-        mapping = mapping[key]
+        mapping = mapping.get(key, {})
     return mapping
 
 
