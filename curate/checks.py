@@ -21,6 +21,7 @@ are counted. What makes a reply unreadable (`not_xml`, `wrong_shape`, …) is to
     repetitive            the chain loops, or says at length again what it said
     not_neutral           the words of an advocate
     reasoning_disagrees   the chain comes to another option than the output
+    algebra_refutes       by computer algebra another option is right, or none, or several; or a step states 3*4=13
 """
 
 import re
@@ -35,6 +36,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from curate.letters import BREAK, chain_texts, letter_of
+from schemas.mathematics import false_equality, right
 from schemas.params import Count, Params, Positive, Share
 from schemas.record import LETTERS, Letter, Options, Record
 
@@ -342,6 +344,25 @@ def chain_supports_answer(read: Read, params: ValidateParams) -> str | None:
             return None
         return f"the chain concludes {end.letter}, the answer is {record.answer}"
     return None
+
+
+def algebra_agrees(read: Read, params: ValidateParams) -> str | None:
+    """Computer algebra, where it can read the question, finds the answer and no other option right.
+
+    Nor does a step state an equality between numbers that does not hold.
+    """
+    if not _RECKONED.search(read.text):
+        return None
+    record = read.record
+    for number, step in enumerate(record.steps, 1):
+        false = false_equality(step)
+        if false:
+            return f"step {number} states {_short(false)}"
+    found = right(record.question, record.options)
+    if found is None or found == tuple(letter == record.answer for letter in LETTERS):
+        return None
+    letters = [letter for letter, is_right in zip(LETTERS, found, strict=True) if is_right]
+    return f"finds {', '.join(letters) or 'no option'} right, the answer is {record.answer}"
 
 
 def looks(records: Iterable[Record]) -> Counter[str]:
@@ -680,6 +701,9 @@ _AT_END = re.compile(r"[（(]\s*([A-DＡ-Ｄ])\s*[)）]\s*[。.？?]?\s*$")
 _ASKED = re.compile(r"[。！!？?；;\n]|\.\s")
 _CLOSING = '。.？?！!…_（）()”"」』'
 
+_RECKONED = re.compile(r"[=＝+＋×÷^²³√!/$\\]")
+"""A sign of a formula, which a question or its chain holds if anything in it can be worked out."""
+
 _ALL_OR_NONE = re.compile(
     r"^(?:以上|上述)(?:选项|選項|各项|各項|说法|說法|答案)?[都均皆全]|^[都均皆]不?[对對是正]"
     r"|(?i:\b(?:all|none) of (?:the )?(?:above|these|them)\b)"
@@ -707,4 +731,5 @@ CHECKS: dict[str, Check] = {
     "repetitive": is_not_repetitive,
     "not_neutral": is_neutral,
     "reasoning_disagrees": chain_supports_answer,
+    "algebra_refutes": algebra_agrees,
 }

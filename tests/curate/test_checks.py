@@ -52,6 +52,8 @@ ENGLISH = {
 
 OWN = {"think": "", "reflection": "", "teacher": "import mine.tsv"}
 
+SUM = {"question": "3×4等于多少？", "options": ("7", "12", "1", "34"), "steps": ("三个四相加得3×4=12。", "故选B。")}
+
 CASES = [
     ({"think": ""}, "part_missing", "no <think>"),
     ({"reflection": ""}, "part_missing", "no <reflection>"),
@@ -126,6 +128,11 @@ CASES = [
     ({"reflection": "有人说“绝对正确”，这绝对正确。"}, "not_neutral", "绝对正确"),
     ({"steps": ("故选C。",)}, "reasoning_disagrees", "the chain concludes C, the answer is B"),
     ({"adjustment": "改正：答案是D。"}, "reasoning_disagrees", "concludes D"),
+    (SUM | {"options": ("12", "13", "7", "34")}, "algebra_refutes", "finds A right, the answer is B"),
+    (SUM | {"options": ("11", "13", "7", "34")}, "algebra_refutes", "finds no option right, the answer is B"),
+    (SUM | {"options": ("24/2", "12", "7", "34")}, "algebra_refutes", "finds A, B right, the answer is B"),
+    (SUM | {"steps": ("逐位相乘，3×4=13。", "故选B。")}, "algebra_refutes", "step 1 states 3*4=13"),
+    ({"steps": ("协定有$\\frac{1}{2}+\\frac{1}{3}=1$的条款。", "故选B。")}, "algebra_refutes", "step 1 states"),
 ]
 
 
@@ -165,6 +172,12 @@ def test_every_check_has_a_case_and_a_line_in_the_table_of_codes():
         {"options": ("议会", "联合国安全理事会", "总统", "法院")},
         {"options": ("由法官裁量决定", "由缔约各方协商一致后通过", "由总统签署", "由议会表决")},
         {"options": ("NATO", "United Nations Security Council", "IMF", "WHO")},
+        # sums that come out, that are not said to, and that only look like one
+        SUM,
+        {"steps": ("有人误以为3×4=13。", "故选B。")},
+        {"steps": ("1972—1974年间，A=B一类的写法得到采用，7÷2=3余1。", "故选B。")},
+        # sums that are not read
+        SUM | {"question": "把3×4个球分给三人，每人得几个？"},
         # a wrong option may stand out
         {"options": ("由缔约各方协商一致后通过并经多数国家批准方能生效", "由法官裁量", "由总统签署", "由议会表决")},
     ],
