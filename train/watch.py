@@ -20,13 +20,13 @@ import msgspec
 
 from schemas import rows
 from schemas.params import Count, Params, Positive
-from schemas.record import Commission, Example, Prompt, Row
+from schemas.record import Commission, Example, Prompt, Record, Row
 
 LOG, QUESTIONS, REPLIES = "log.jsonl", "watched.jsonl", "checkpoints.jsonl"
 SAY = 20.0
 """Seconds between two lines on the terminal."""
 
-T = TypeVar("T", Example, Prompt, Commission)
+T = TypeVar("T", Example, Prompt, Commission, Record)
 Memory = Callable[[], dict[str, float] | None]
 AsItWas = Callable[[], AbstractContextManager[None]]
 """Lends the model the weights that it had before training."""

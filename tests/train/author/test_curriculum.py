@@ -47,7 +47,9 @@ def a_question(n):
     a, x = n % 7 + 2, n % 5 + 1
     options = (str(x), str(x + 10), str(x + 11), str(x + 12))
     words = "甲乙丙丁戊己庚辛壬癸"[n // 10 % 10] + "子丑寅卯辰巳午未申酉"[n % 10]
-    return an_item(question=f"{words}：方程{a}x+3={a * x + 3}的解是多少？", options=options, steps=("移项。",), answer="A")
+    return an_item(
+        question=f"{words}：方程{a}x+3={a * x + 3}的解是多少？", options=options, steps=("移项。",), answer="A"
+    )
 
 
 def test_prompts_come_in_their_shares_from_the_first_to_the_last():
