@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from datagen import batch
 from datagen.batch import described, judged, line
@@ -97,6 +98,15 @@ def the_rows(project) -> list[Response]:
 def a_row(**changed: Any) -> Out:
     body = Body("m", (Message(role="user", content="问"),), 1.0, 9, 0)
     return Out("k" * 64, 1, 10.0, Request("economy", "basic", "factual", 0, 0, "https://x/v1", body, **changed))
+
+
+def test_what_an_endpoint_takes_beside_is_in_the_line_of_each_request():
+    request = a_row().request
+    more = replace(request, body=replace(request.body, extra={"top_k": 20}))
+
+    bare, whole = (msgspec.json.decode(line("k", one))["body"] for one in (request, more))
+
+    assert whole == bare | {"top_k": 20}
 
 
 # --- what it does ------------------------------------------------------------------------------------------------
