@@ -23,7 +23,7 @@ from train import launch, ready, reference, reinforce, watch
 from train import model as models
 from train.author import writing
 from train.author.alike import Seen, text_of
-from train.author.curriculum import KINDS, VARIATIONS, Curriculum, Mix, Words, commissioned
+from train.author.curriculum import KINDS, VARIATIONS, Curriculum, Mix, Words, commissioned, row
 from train.author.examine import VERDICTS, Verdict, examine, item_of
 from train.author.quality import LEVELS, QUALITIES, bound
 from train.fit import config, fit
@@ -188,7 +188,7 @@ def author_grpo(
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
-    data = Dataset.from_list(msgspec.to_builtins(commissions))
+    data = Dataset.from_list([row(commission) for commission in commissions])
     rewards = [bound(name, curriculum.seen) for name in params.qualities]
     kind = commissioned(faster(GRPOTrainer, params.engine), curriculum, params.qualities)
 
@@ -199,9 +199,9 @@ def author_grpo(
 
     trainer, figures = fit(make, params.trainer, SECTION, place, watching, curriculum)
     reference.forget(network)
-    asked = sum(curriculum.asked.values())
-    shares = {name: round(curriculum.asked[name] / asked, 4) for name in KINDS}
-    return trainer, {"asked": curriculum.asked, "shares": shares, **figures, "last": reinforce.last(trainer)}
+    asked = {kind: curriculum.asked[kind] for kind in KINDS}
+    shares = {kind: round(count / max(1, sum(asked.values())), 4) for kind, count in asked.items()}
+    return trainer, {"asked": asked, "shares": shares, **figures, "last": reinforce.last(trainer)}
 
 
 def watching(params: AuthorGrpoParams, held: Sequence[Commission], tokenizer: Any) -> watch.Watching:

@@ -36,6 +36,14 @@ def faster(trainer: Any, engine: str) -> Any:
             parts = (prompt_ids[start : start + size] for start in range(0, len(prompt_ids), size))
             return [tokens for part in parts for tokens in made(part, sampling)], None
 
+        def _get_train_sampler(self, dataset: Any = None) -> Any:
+            # TRL's draws each epoch's order after that of the one before it: a run that goes on in the third epoch
+            # would ask what it asked in the first.
+            sampler = super()._get_train_sampler(dataset)
+            if sampler.shuffle:
+                sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(sampler.seed + epoch)
+            return sampler
+
         def _prepare_inputs(self, generation_batch: Any) -> Any:
             before = self._buffered_inputs
             inputs = super()._prepare_inputs(generation_batch)

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from schemas import chat
 from schemas.params import AuthorPrompt, Params, Share
 from schemas.record import Commission, Item, Message, Slug, Variation
+from train import model as models
 from train.author.alike import Seen, masked, text_of
 from train.author.examine import examine
 
@@ -44,7 +45,8 @@ class Mix(Params, frozen=True):
 
     def of(self, kind: Kind) -> float:
         """Return the share of a kind of prompt."""
-        return 1 - self.base - self.variation - self.innovation if kind == "replay" else getattr(self, kind)
+        rest = round(1 - self.base - self.variation - self.innovation, 9)
+        return {"base": self.base, "variation": self.variation, "innovation": self.innovation, "replay": rest}[kind]
 
 
 class Words(Struct, frozen=True):
@@ -148,11 +150,11 @@ class Curriculum:
         return kind, made
 
     def _next(self) -> Kind:
-        """Return the kind of prompt that is furthest below its share; `base` where there is nothing to draw from."""
+        """Return the kind of prompt that is furthest below its share, of those that there is something to draw from."""
+        drawn_from = {"variation": self.best, "replay": self.earlier}
+        kinds = [kind for kind in KINDS if self.mix.of(kind) and drawn_from.get(kind, True)]
         number = sum(self.asked.values()) + 1
-        kind = max(KINDS, key=lambda kind: self.mix.of(kind) * number - self.asked[kind])
-        nothing = (kind == "variation" and not self.best) or (kind == "replay" and not self.earlier)
-        return "base" if nothing else kind
+        return max(kinds, key=lambda kind: self.mix.of(kind) * number - self.asked[kind], default="base")
 
     def _drawn(self, of: int, *words: object) -> int:
         text = ":".join(map(str, (self.seed, *words)))
@@ -174,6 +176,11 @@ class Curriculum:
         self.best = sorted(best.values(), key=lambda one: (-one.total, one.item.question))[:BEST]
 
 
+def row(commission: Commission) -> dict[str, Any]:
+    """Return a commission as TRL takes it."""
+    return {**msgspec.to_builtins(commission), "prompt": models.as_dicts(commission.prompt)}
+
+
 def commissioned(trainer: Any, curriculum: Curriculum, weights: Mapping[str, float]) -> Any:
     """Return TRL's trainer, asking what the curriculum says and telling it what the replies earned."""
 
@@ -181,17 +188,16 @@ def commissioned(trainer: Any, curriculum: Curriculum, weights: Mapping[str, flo
         def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
             # Here and not where the rows are read: those of the next step are read before this one's replies are known.
             each = self.num_generations
-            asked = curriculum.put(msgspec.convert(row, Commission) for row in inputs[::each])
-            rows: list[dict[str, Any]] = [msgspec.to_builtins(one) for one in asked for _ in range(each)]
-            return super()._generate_and_score_completions(rows)
+            asked = curriculum.put(msgspec.convert(one, Commission) for one in inputs[::each])
+            return super()._generate_and_score_completions([row(one) for one in asked for _ in range(each)])
 
         def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, *rest: Any) -> Any:
             given = super()._calculate_rewards(inputs, prompts, completions, *rest)
             first = self.accelerator.process_index * len(inputs)  # it has the replies of all processes
             mine = given[first : first + len(inputs)].tolist()
-            totals = [sum(w * v for w, v in zip(weights.values(), row, strict=True)) for row in mine]
+            totals = [sum(w * v for w, v in zip(weights.values(), one, strict=True)) for one in mine]
             replies = [completion[-1]["content"] for completion in completions]
-            curriculum.remember([msgspec.convert(row, Commission) for row in inputs], replies, totals)
+            curriculum.remember([msgspec.convert(one, Commission) for one in inputs], replies, totals)
             return given
 
     return Commissioned

@@ -66,15 +66,27 @@ def test_prompts_come_in_their_shares_from_the_first_to_the_last():
     [
         (Mix(base=1.0, variation=0.0, innovation=0.0), {"base": 20, "variation": 0, "innovation": 0, "replay": 0}),
         (Mix(base=0.5, variation=0.5, innovation=0.0), {"base": 20, "variation": 0, "innovation": 0, "replay": 0}),
+        (Mix(base=0.4, variation=0.4, innovation=0.2), {"base": 12, "variation": 0, "innovation": 8, "replay": 0}),
+        (Mix(base=0.0, variation=1.0, innovation=0.0), {"base": 20, "variation": 0, "innovation": 0, "replay": 0}),
         (Mix(base=0.0, variation=0.0, innovation=0.5), {"base": 0, "variation": 0, "innovation": 10, "replay": 10}),
     ],
 )
-def test_where_there_is_nothing_to_vary_or_repeat_a_commission_is_put_as_it_is(mix, kinds):
+def test_where_there_is_nothing_to_vary_or_repeat_the_others_make_up_for_it(mix, kinds):
     curriculum = a_curriculum(mix)
 
     asked(curriculum, 20)
 
     assert curriculum.asked == kinds
+
+
+def test_variations_make_up_for_what_they_missed_while_there_was_nothing_to_vary():
+    curriculum = a_curriculum()
+    asked(curriculum, 20)
+
+    curriculum.remember([a_commission()], [a_reply()], [0.7])
+    asked(curriculum, 80, first=20)
+
+    assert curriculum.asked == {"base": 40, "variation": 30, "innovation": 20, "replay": 10}
 
 
 def test_shares_above_one_are_refused():
