@@ -26,12 +26,11 @@ from curate import card
 from curate.checks import ValidateParams, reject_reason
 from curate.convert import whole_folder
 from schemas import chat, rows
+from schemas.chat import Cell, Words
 from schemas.faults import Fault
-from schemas.params import AuthorPrompt, Count, Params, Share, Topic, Wording, load, nearest, topics
+from schemas.params import AuthorPrompt, Count, Params, Share, load
 from schemas.record import Commission, Derived, Example, Judged, Message, Record, Slug
 
-Cell = tuple[str, str, str]
-"""Topic, difficulty and type, as slugs."""
 FILES = ("train.jsonl", "validation.jsonl", "prompts.jsonl", "README.md")
 
 
@@ -67,24 +66,6 @@ class MixParams(Params, frozen=True):
     questions: Source | None
     """More questions to write, beside the bank's."""
     seed: Count
-
-
-class Words(Struct, frozen=True):
-    """How params.yaml names the cells, and how the author is told of one."""
-
-    prompt: AuthorPrompt
-    topics: Mapping[str, Topic]
-    difficulties: Mapping[str, Wording]
-    types: Mapping[str, Wording]
-
-    def of(self, cell: Cell) -> tuple[str, str, str]:
-        """Return the names of a cell; Fault for a slug that is not in params.yaml."""
-        known = (("topics", self.topics), ("difficulties", self.difficulties), ("types", self.types))
-        for slug, (section, names) in zip(cell, known, strict=True):
-            if slug not in names:
-                raise Fault(f"params.yaml: {section}.{slug}: no such key; {nearest(slug, names, section)}")
-        topic, difficulty, type_ = cell
-        return self.topics[topic].name, self.difficulties[difficulty].name, self.types[type_].name
 
 
 class Rows(Struct, frozen=True):
@@ -233,7 +214,7 @@ def _cell(record: Record) -> Cell:
     return record.topic, record.difficulty, record.type
 
 
-def _checked(prompt: AuthorPrompt) -> AuthorPrompt:
+def _check(prompt: AuthorPrompt) -> None:
     """Fault for a prompt that cannot be filled in."""
     fields: dict[str, tuple[str, ...]] = {"write": (), "vary": ("item", "variation"), "improve": ("item", "feedback")}
     for name, further in fields.items():
@@ -244,7 +225,6 @@ def _checked(prompt: AuthorPrompt) -> AuthorPrompt:
             raise Fault(
                 f"params.yaml: prompts.author.{name}: {error}; it takes {takes}, and any other brace is doubled"
             ) from None
-    return prompt
 
 
 @click.command()
@@ -258,8 +238,8 @@ def _checked(prompt: AuthorPrompt) -> AuthorPrompt:
 def main(author: Path, vary: Path, improve: Path, judge: Path, chats: Path, out_dir: Path, metrics_file: Path) -> None:
     """Mix what the author learns from: questions, variations, improvements and conversations."""
     params = load("mix", MixParams)
-    grid = topics(), load("difficulties", dict[str, Wording]), load("types", dict[str, Wording])
-    words = Words(_checked(load("prompts.author", AuthorPrompt)), *grid)
+    _check(load("prompts.author", AuthorPrompt))
+    words = chat.words()
     validate = load("validate", ValidateParams)
     records = {record.id: record for record in rows.read(author, Record)}
     varied, bad = sound(rows.read(vary, Derived), validate)

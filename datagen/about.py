@@ -1,7 +1,8 @@
 """Asking about records that are already there: which of them, what to ask, and what came of it.
 
 What the stages verify, judge, improve, vary, contrast and translate have in common. They ask through the same loop,
-store and budget as `generate`, and in the same way what is stored is not asked again.
+store and budget as `generate`, and in the same way what is stored is not asked again. A stage of another package can
+run judge, improve and vary for records of its own (`for_others`).
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import click
 from msgspec import Struct
 
 from datagen import asking, settings
@@ -22,24 +24,12 @@ from datagen.store import Store, place
 from schemas import chain, rows
 from schemas.chain import ITEM, Form, Malformed
 from schemas.faults import Fault
-from schemas.params import Count, Params, Share, Wording, load, topics
+from schemas.params import AboutParams, Wording, load, topics
 from schemas.record import Derived, Item, Message, Record, Row
 from schemas.repair import mend_as
 
 T = TypeVar("T", bound=Row)
-
-
-class AboutParams(Params, frozen=True):
-    """Who is asked about how many records."""
-
-    teacher: str
-    """A key of `teachers`."""
-    rows: Count | None
-    """How many records; all if null, and if 0 none, so that no teacher is asked."""
-    reasks: Count
-    """Times a bad reply is asked again with its error."""
-    min_yield: Share
-    """Share of valid replies below which the stage fails."""
+C = TypeVar("C", bound=Callable[..., None])
 
 
 class Query(Struct, frozen=True):
@@ -72,6 +62,27 @@ class Asked(Struct, frozen=True):
     tally: Tally
     now: int
     """Requests that this run, not an earlier one, brought to an end."""
+
+
+def for_others(kind: str) -> Callable[[C], C]:
+    """Return a decorator: the options by which another stage runs this one, with a section of its own."""
+
+    def with_options(command: C) -> C:
+        section = click.option(
+            "--section", default=kind, show_default=True, help="The section of params.yaml to go by, dotted."
+        )
+        now = click.option(
+            "--now", type=click.Path(path_type=Path), help="A file for how many requests were asked now, not before."
+        )
+        return section(now(command))
+
+    return with_options
+
+
+def tell(now: Path | None, asked: Asked) -> None:
+    """Write how many requests this run, not an earlier one, brought to an end."""
+    if now:
+        rows.write_json(now, {"asked": asked.now})
 
 
 def choose(records: Iterable[Record], count: int | None) -> list[Record]:

@@ -15,9 +15,9 @@ from msgspec import Meta
 from msgspec.structs import asdict, replace
 
 from datagen import about, prompts
-from datagen.about import AboutParams, Query
+from datagen.about import Query
 from schemas import rows
-from schemas.params import load
+from schemas.params import AboutParams, load
 from schemas.record import Derived, Flaw, Record
 
 

@@ -7,25 +7,16 @@ A record that nobody has judged is left as it is; the metrics count them.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
 
 import click
-from msgspec import Meta, Struct
+from msgspec import Struct
 from msgspec.structs import asdict
 
 from datagen import about, prompts
-from datagen.about import AboutParams, Query
+from datagen.about import Query
 from schemas import rows
-from schemas.params import load
+from schemas.params import ImproveParams, load
 from schemas.record import Judged, Judgement, Record
-
-
-class ImproveParams(AboutParams, frozen=True):
-    """Who rewrites which records, and how."""
-
-    below: Annotated[float, Meta(ge=1, le=6)]
-    """The mean of the five marks below which a record is rewritten; above 5, every judged one is."""
-    chain: Literal["full", "short"]
 
 
 class Wanting(Struct, frozen=True):
@@ -59,9 +50,10 @@ def wanting(records: Iterable[Record], judged: Iterable[Judged], below: float) -
 @click.argument("judgements", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("metrics_file", metavar="METRICS", type=click.Path(path_type=Path))
-def main(records: Path, judgements: Path, out: Path, metrics_file: Path) -> None:
+@about.for_others("improve")
+def main(records: Path, judgements: Path, out: Path, metrics_file: Path, section: str, now: Path | None) -> None:
     """Have those of RECORDS rewritten that JUDGEMENTS mark low."""
-    params = load("improve", ImproveParams)
+    params = load(section, ImproveParams)
     cell = about.cells()
     found = wanting(rows.read(records, Record), rows.read(judgements, Judged), params.below)
     chosen = about.sound(about.choose(found.records, params.rows), records)
@@ -76,6 +68,7 @@ def main(records: Path, judgements: Path, out: Path, metrics_file: Path) -> None
     before = about.mean(found.judgements[record.id].mean() for record in chosen)
     standing = {"unjudged": found.unjudged, "good": found.good, "below": len(found.records), "mean_before": before}
     rows.write_json(metrics_file, {"records": len(chosen), **asdict(asked.tally), **standing, "made": made})
+    about.tell(now, asked)
     tally = asked.tally
     click.echo(f"improve: {tally.valid:,} of {tally.requests:,} rewritten, {asked.now:,} asked now", err=True)
 

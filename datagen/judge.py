@@ -10,16 +10,12 @@ import click
 from msgspec.structs import asdict
 
 from datagen import about, prompts
-from datagen.about import AboutParams, Query, Settled
+from datagen.about import Query, Settled
 from datagen.asking import Tally
 from schemas import rows
 from schemas.chain import JUDGEMENT, MARKS
-from schemas.params import load
+from schemas.params import JudgeParams, load
 from schemas.record import Judged, Record
-
-
-class JudgeParams(AboutParams, frozen=True):
-    """Who judges how many records."""
 
 
 def judged(found: Iterable[Settled]) -> Iterator[tuple[Record, Judged]]:
@@ -47,9 +43,10 @@ def metrics(found: Sequence[tuple[Record, Judged]], tally: Tally) -> dict[str, o
 @click.argument("records", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("metrics_file", metavar="METRICS", type=click.Path(path_type=Path))
-def main(records: Path, out: Path, metrics_file: Path) -> None:
+@about.for_others("judge")
+def main(records: Path, out: Path, metrics_file: Path, section: str, now: Path | None) -> None:
     """Have RECORDS marked from 1 to 5 in five respects, with feedback."""
-    params = load("judge", JudgeParams)
+    params = load(section, JudgeParams)
     cell = about.cells()
 
     def queries(record: Record) -> list[Query]:
@@ -60,6 +57,7 @@ def main(records: Path, out: Path, metrics_file: Path) -> None:
     rows.write(out, (row for _, row in found))
     numbers = metrics(found, asked.tally)
     rows.write_json(metrics_file, numbers)
+    about.tell(now, asked)
     mean = f", mean {numbers['mean']:.2f}" if numbers["mean"] else ""
     click.echo(f"judge: {asked.tally.valid:,} of {len(found):,} judged{mean}, {asked.now:,} asked now", err=True)
 

@@ -16,11 +16,11 @@ import click
 from msgspec.structs import asdict
 
 from datagen import about, prompts, script
-from datagen.about import AboutParams, Query
+from datagen.about import Query
 from datagen.kinds import CHINESE, chinese
 from datagen.script import CONFIGS
 from schemas import rows
-from schemas.params import load
+from schemas.params import AboutParams, load
 from schemas.record import Derived, Language, Record
 
 

@@ -4,34 +4,25 @@ RECORDS (Record) → OUT (Derived, in the records' order, the variations of each
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
 
 import click
-from msgspec import Meta
 from msgspec.structs import asdict
 
 from datagen import about, prompts
-from datagen.about import AboutParams, Query
+from datagen.about import Query
 from schemas import rows
-from schemas.params import load
-from schemas.record import Record, Variation
-
-
-class VaryParams(AboutParams, frozen=True):
-    """Who varies how many records, and how."""
-
-    variations: Annotated[tuple[Variation, ...], Meta(min_length=1)]
-    """One request each."""
-    chain: Literal["full", "short"]
+from schemas.params import VaryParams, load
+from schemas.record import Record
 
 
 @click.command()
 @click.argument("records", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("metrics_file", metavar="METRICS", type=click.Path(path_type=Path))
-def main(records: Path, out: Path, metrics_file: Path) -> None:
+@about.for_others("vary")
+def main(records: Path, out: Path, metrics_file: Path, section: str, now: Path | None) -> None:
     """Have variations of RECORDS written."""
-    params = load("vary", VaryParams)
+    params = load(section, VaryParams)
     cell = about.cells()
 
     def queries(record: Record) -> list[Query]:
@@ -46,6 +37,7 @@ def main(records: Path, out: Path, metrics_file: Path) -> None:
         made = about.export(about.derived(asked.settled), out)
     tally = asked.tally
     rows.write_json(metrics_file, {"records": len(chosen), **asdict(tally), "made": made})
+    about.tell(now, asked)
     click.echo(f"vary: {tally.valid:,} of {tally.requests:,} variations, {asked.now:,} asked now", err=True)
 
 

@@ -14,11 +14,11 @@ import click
 from msgspec.structs import asdict
 
 from datagen import about, prompts
-from datagen.about import AboutParams, Query, Settled
+from datagen.about import Query, Settled
 from datagen.asking import Tally
 from schemas import rows
 from schemas.chain import ANSWER
-from schemas.params import Positive, load
+from schemas.params import AboutParams, Positive, load
 from schemas.record import Record, Verification
 
 

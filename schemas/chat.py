@@ -1,13 +1,19 @@
 """How a question becomes a chat for the solver, a cell one for the author, and an item the reply that is trained on."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
+
+from msgspec import Struct
 
 from schemas.chain import render, write
-from schemas.params import AuthorPrompt, ChatPrompt
+from schemas.faults import Fault
+from schemas.params import AuthorPrompt, ChatPrompt, Topic, Wording, load, nearest, topics
 from schemas.record import LETTERS, Item, Message, Options, Variation
 
+Cell = tuple[str, str, str]
+"""Topic, difficulty and type, as slugs."""
 Ask = Callable[[str, Options], tuple[Message, ...]]
 """From a question and its options to the messages that put it."""
 
@@ -42,6 +48,30 @@ def reply(item: Item, parts: tuple[str, ...]) -> Message:
 
 
 # What the author is told: each of topic, difficulty and type as params.yaml names it.
+
+
+class Words(Struct, frozen=True):
+    """How params.yaml names the cells, and how the author is told of one."""
+
+    prompt: AuthorPrompt
+    topics: Mapping[str, Topic]
+    difficulties: Mapping[str, Wording]
+    types: Mapping[str, Wording]
+
+    def of(self, cell: Cell) -> tuple[str, str, str]:
+        """Return the names of a cell; Fault for a slug that is not in params.yaml."""
+        known = (("topics", self.topics), ("difficulties", self.difficulties), ("types", self.types))
+        for slug, (section, names) in zip(cell, known, strict=True):
+            if slug not in names:
+                raise Fault(f"params.yaml: {section}.{slug}: no such key; {nearest(slug, names, section)}")
+        topic, difficulty, type_ = cell
+        return self.topics[topic].name, self.difficulties[difficulty].name, self.types[type_].name
+
+
+def words(path: Path | str = "params.yaml") -> Words:
+    """Return how params.yaml names the cells, and how the author is told of one."""
+    difficulties, types = (load(section, dict[str, Wording], path) for section in ("difficulties", "types"))
+    return Words(load("prompts.author", AuthorPrompt, path), topics(path), difficulties, types)
 
 
 def commission(prompt: AuthorPrompt, topic: str, difficulty: str, type: str) -> tuple[Message, ...]:

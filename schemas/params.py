@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from schemas.faults import Fault
+from schemas.record import Variation
 
 SECTIONS = (
     "topics",
@@ -105,6 +106,39 @@ class AuthorPrompt(Params, frozen=True):
     """context_change, parameter_change and practical_application, each in words."""
     improve: str
     """Also {item} and {feedback}."""
+
+
+class AboutParams(Params, frozen=True):
+    """Who is asked about how many records."""
+
+    teacher: str
+    """A key of `teachers`."""
+    rows: Count | None
+    """How many records; all if null, and if 0 none, so that no teacher is asked."""
+    reasks: Count
+    """Times a bad reply is asked again with its error."""
+    min_yield: Share
+    """Share of valid replies below which the stage fails."""
+
+
+class JudgeParams(AboutParams, frozen=True):
+    """Who judges how many records."""
+
+
+class ImproveParams(AboutParams, frozen=True):
+    """Who rewrites which records, and how."""
+
+    below: Annotated[float, Meta(ge=1, le=6)]
+    """The mean of the five marks below which a record is rewritten; above 5, every judged one is."""
+    chain: Literal["full", "short"]
+
+
+class VaryParams(AboutParams, frozen=True):
+    """Who varies how many records, and how."""
+
+    variations: Annotated[tuple[Variation, ...], Meta(min_length=1)]
+    """One request each."""
+    chain: Literal["full", "short"]
 
 
 def load(section: str, type_: type[T], path: Path | str = "params.yaml") -> T:

@@ -1,5 +1,8 @@
+import json
+
 from datagen.asking import Tally
 from datagen.judge import metrics
+from schemas import rows
 from schemas.record import Judged, Judgement
 from tests.curate.builders import a_record
 from tests.datagen.builders import a_bank, run, scripted, the_figures, the_rows
@@ -55,3 +58,29 @@ def test_the_figures_give_the_mean_of_each_mark_and_the_lowest_place_first():
 
 def test_nothing_judged_has_no_mean():
     assert metrics([], Tally())["mean"] is None
+
+
+def test_another_stage_has_its_records_judged_by_a_section_of_its_own(project):
+    path = project.folder / "params.yaml"
+    own = "{teacher: main, rows: 2, reasks: 1, min_yield: 0.9}"
+    path.write_text(f"{path.read_text('utf-8')}author_distill: {{judge: {own}}}\n", encoding="utf-8")
+    rows.write(project.folder / "records.jsonl", a_bank(4))
+    words = (
+        "judge",
+        "records.jsonl",
+        "out.jsonl",
+        "out.json",
+        "--section",
+        "author_distill.judge",
+        "--now",
+        "now.json",
+    )
+
+    first = project.invoke(*words)
+    now = json.loads((project.folder / "now.json").read_text("utf-8"))
+    project.invoke(*words)
+
+    assert first.exit_code == 0, first.stderr
+    assert len(the_rows(project, Judged)) == 2
+    assert now == {"asked": 2}
+    assert json.loads((project.folder / "now.json").read_text("utf-8")) == {"asked": 0}
