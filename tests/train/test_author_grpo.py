@@ -24,7 +24,7 @@ TRAINER = {
     "num_generations": 4,
     "max_completion_length": 180,
     "temperature": 1.0,
-    "learning_rate": 1e-3,
+    "learning_rate": 1e-4,
     "warmup_steps": 0,
     "logging_steps": 1,
     "save_steps": 1,

@@ -44,12 +44,20 @@ def text(commission):
 
 
 def a_question(n):
-    a, x = n % 7 + 2, n % 5 + 1
-    options = (str(x), str(x + 10), str(x + 11), str(x + 12))
-    words = "甲乙丙丁戊己庚辛壬癸"[n // 10 % 10] + "子丑寅卯辰巳午未申酉"[n % 10]
-    return an_item(
-        question=f"{words}：方程{a}x+3={a * x + 3}的解是多少？", options=options, steps=("移项。",), answer="A"
-    )
+    """One of 52 questions that differ in more than numbers, and their like."""
+    letter, form = "abcmnpqrstxyz"[n % 13], FORMS[n // 13 % len(FORMS)]
+    a, b, right = n % 7 + 2, n % 5 + 1, n % 9 + 1
+    question = form.format(a=a, b=b, x=letter, c=a * right + b)
+    options = tuple(str(right + further) for further in (0, 10, 11, 12))
+    return an_item(question=question, options=options, steps=("移项。",), answer="A")
+
+
+FORMS = (
+    "方程{a}{x}+{b}={c}的解是多少？",
+    "方程{b}+{a}{x}={c}的解是多少？",
+    "方程{c}={a}{x}+{b}的解是多少？",
+    "求方程{a}{x}+{b}={c}的根。",
+)
 
 
 def test_prompts_come_in_their_shares_from_the_first_to_the_last():

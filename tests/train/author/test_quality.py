@@ -128,7 +128,7 @@ def test_the_last_step_has_to_lead_to_the_answer(changed, rigor):
         (an_item(question="方程4x+6=26的解是多少？"), 0.25, 0.31),  # its numbers alone differ
         (an_item(question="方程4x+5=20的解是多少？"), 0.0, 0.1),  # one of them alone
         (an_item(options=("4", "5", "7", "15")), 0.0, 0.0),  # another distractor makes no other question
-        (an_item(question="小明买3支笔和一个5元的本子，共付20元，由3x+5=20求x。"), 0.3, 0.8),
+        (an_item(question="小明付20元，买一个5元的本子和3支一样的笔，没有找零。若3x+5=20，则x等于多少？"), 0.2, 0.8),
         (HARD, 0.6, 1.0),
     ],
 )
