@@ -17,7 +17,7 @@ from datagen import prompts, settings
 from datagen.settings import EMBEDDED, Teacher
 from datagen.teacher.mathematics.compose import TOPICS as MATHEMATICS
 from datagen.teacher.sheets import FACTS
-from schemas import chain, rows
+from schemas import chain, formula, mathematics, rows
 from schemas.chat import commission
 from schemas.faults import Fault
 from schemas.params import AuthorPrompt, Count, Params, Share, Topic, Wording, load, nearest, topics
@@ -32,7 +32,7 @@ MATHEMATICIAN = (
     *(f"mathematics/{topic}.py" for topic in MATHEMATICS),
     *(f"mathematics/{name}.py" for name in ("compose", "forms", "problems", "replies")),
 )
-MATHEMATICIAN_ABOUT = ("translate.py", "mathematics/about.py")
+MATHEMATICIAN_ABOUT = (*TEACHER_ABOUT, "mathematics/about.py", formula.__file__, mathematics.__file__)
 AGAIN = Path("datagen/again.jsonl")  # under git; `datagen again` writes it
 SAMPLES = 2**20  # a seed is round * SAMPLES + sample; the embedded teacher counts in the same way
 

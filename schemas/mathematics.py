@@ -111,7 +111,7 @@ def _differ(left: str, other: str) -> bool:
 def _asked(text: str) -> str:
     """Return what a question asks, without how it is put: 求…, 计算：…, …是多少？"""
     text = _HOW_MANY.sub(r"的\1数", _TAIL.sub("", text))
-    return _HEAD.sub("", text)
+    return _HEAD.sub("", _SITUATION.sub("", text))
 
 
 @lru_cache(maxsize=1024)
@@ -554,6 +554,8 @@ _CLAUSE = re.compile(r"[，、]")
 _LEADS = frozenset("得为是即有值:,;、成到作于则(")
 _UNENDED = re.compile(r"[余万亿千百兆成折]|\.\.|,\d{3}(?!\d)")
 _NOT_STATED = re.compile(r"[错錯误誤≠若]|不等|不成立|不是|并非|如果|假设|假如|假定|mod")
+_SITUATION = re.compile(r"^(?![^:]*(?:说|认为|算得|下列))[^\d:=]{5,30}:")
+"""What is told before a question and changes nothing: 课堂上,老师请同学们思考:"""
 _HEAD = re.compile(r"^(?:请问|问题?:|已知|计算|求出|试求|求解?|请|下面的?|:)+:?")
 _TAIL = re.compile(
     r"(?:的值)?(?:,?(?:等于|是|为|=|有|约为)?(?:多少|几|什么|何值|下列哪一?[项个]|\(\)|_+|[?])[种个度条次]?)?[。.?!:_]*$"

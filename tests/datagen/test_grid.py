@@ -198,17 +198,40 @@ def test_a_real_endpoint_is_named_by_its_url():
         ("server.py", "write", False),
         ("facts/economy.yaml", "write", True),
         ("facts/education.yaml", "write", False),
+        ("mathematics/algebra.py", "write", False),
+        ("mathematics/about.py", "judge", False),
     ],
 )
 def test_the_embedded_teacher_is_named_by_what_it_knows_of_the_topic(tmp_path: Path, file, kind, changes):
+    assert renamed(tmp_path, file, kind, "economy") is changes
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "changes"),
+    [
+        ("mathematics/algebra.py", "write", True),
+        ("mathematics/forms.py", "write", True),
+        ("mathematics/about.py", "write", False),
+        ("mathematics/about.py", "judge", True),
+        ("replies.py", "write", True),
+        ("compose.py", "write", False),
+        ("facts/economy.yaml", "judge", False),
+    ],
+)
+def test_it_is_named_by_its_mathematics_for_a_topic_of_mathematics(tmp_path: Path, file, kind, changes):
+    assert renamed(tmp_path, file, kind, "algebra") is changes
+
+
+def renamed(tmp_path: Path, file: str, kind: str, topic: str) -> bool:
+    """Whether the teacher has another name for a topic after a change of a file."""
     teacher = tmp_path / "teacher"
     shutil.copytree(FACTS.parent, teacher)
-    before = endpoint(a_teacher(), kind, teacher / "facts")("economy")
+    before = endpoint(a_teacher(), kind, teacher / "facts")(topic)
 
     with open(teacher / file, "a", encoding="utf-8") as changed:
         changed.write("\n# changed\n")
 
-    assert (endpoint(a_teacher(), kind, teacher / "facts")("economy") != before) is changes
+    return endpoint(a_teacher(), kind, teacher / "facts")(topic) != before
 
 
 def test_an_unknown_topic_is_answered_by_the_nearest(project):

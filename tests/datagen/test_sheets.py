@@ -6,14 +6,15 @@ import pytest
 from ruamel.yaml import YAML
 
 from datagen.teacher import sheets
+from datagen.teacher.mathematics.compose import TOPICS as MATHEMATICS
 from schemas import params
 from schemas.faults import Fault
 
-TOPICS = sorted(params.topics())
+TOPICS = sorted(set(params.topics()) - set(MATHEMATICS))
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_every_configured_topic_has_a_sheet_of_enough_sourced_facts(topic: str) -> None:
+def test_every_configured_topic_but_mathematics_has_a_sheet_of_enough_sourced_facts(topic: str) -> None:
     sheet = sheets.read(topic)
 
     assert sum(1 for _ in sheet.facts()) >= 25

@@ -29,11 +29,15 @@ def compose(topic: str, difficulty: str, type: str, seed: int, *, full: bool) ->
 
 def write(draft: Draft, rng: Random, *, full: bool) -> Item:
     """Return a question with its options in an order that the generator draws, and its chain."""
-    against = dict(draft.wrong)
-    order = [draft.right, *against]
+    order = [draft.right, *(option for option, _ in draft.wrong)]
     rng.shuffle(order)
     a, b, c, d = order
-    return (_full if full else _short)(draft, (a, b, c, d), against)
+    return chain(draft, (a, b, c, d), full=full)
+
+
+def chain(draft: Draft, options: Options, *, full: bool) -> Item:
+    """Return a question with its options in this order and a whole chain or a short one."""
+    return (_full if full else _short)(draft, options, dict(draft.wrong))
 
 
 def _short(draft: Draft, options: Options, against: dict[str, str]) -> Item:

@@ -8,10 +8,11 @@ from zlib import crc32
 from msgspec import Struct
 
 from datagen.teacher.mathematics import algebra, calculus, combinatorics, geometry, number_theory, probability
-from datagen.teacher.mathematics.problems import Family, Number, Problem, draw, fits, text, whole
+from datagen.teacher.mathematics.problems import MOST, Family, Number, Problem, draw, fits, text, whole
 from schemas.faults import Fault
 
 DEAL = 60  # neighbouring samples of a cell that hold different problems
+LARGEST = 6  # what a value is multiplied by
 RIVALS = 60  # problems among which those that a mistake leads to the same value are looked for
 LONG = 44  # characters of two problems that one stem can hold
 RIGHT = "算得对"
@@ -96,26 +97,25 @@ def which(cell: Cell) -> Draft:
 
 def onward(cell: Cell) -> Draft:
     """What follows from what it is?"""
-    problem, rng = cell.problem(), cell.rng
-    a = problem.value
-    for _ in range(50):
-        top, add = rng.randint(1, 6), rng.choice((-1, 1)) * rng.randint(1, 9)
-        if not whole(a):
-            top = Fraction(a).denominator
-        written, right, worked = rng.choice(_ONWARD)(a, top, add)
+    rng = cell.rng
+    while True:
+        problem = cell.problem()
+        a = problem.value
+        large, add = abs(a) > MOST / LARGEST, rng.choice((-1, 1)) * rng.randint(1, 9)
+        by = (1 if large else rng.randint(1, LARGEST)) if whole(a) else Fraction(a).denominator
+        written, right, worked = (_scaled if large else rng.choice(_ONWARD))(a, by, add)
+        slips = ((a, "只求了a"), *reversed(problem.slips()))
         wrong = {
             text(found): f"错在{why}"
-            for slip, why in reversed(problem.slips())
-            if fits(found := _worked(written, slip)) and found != right
+            for slip, why in slips
+            if (found := a if slip == a else _worked(written, slip)) != right and fits(found)
         }
-        wrong |= {text(found): f"错在{why}" for found, why in ((a, "只求了a"),) if found != right}
         if fits(right) and len(wrong) >= 3:
             break
-    chosen = rng.sample(sorted(wrong), 3)
     return Draft(
         stem=rng.choice(("设a为{}，则{}是多少？", "记{}为a，求{}。")).format(problem.sought, written),
         right=text(right),
-        wrong=tuple((option, wrong[option]) for option in chosen),
+        wrong=tuple((option, wrong[option]) for option in rng.sample(sorted(wrong), 3)),
         steps=(*problem.steps, f"a为{text(a)}，{written}的值为{worked}={text(right)}"),
         about=f"{problem.about}的应用",
         verdict="结果为",

@@ -5,16 +5,21 @@ it is: what it says is part of the name under which its answers are stored.
 """
 
 import hashlib
+import re
 from collections.abc import Callable
+from xml.sax.saxutils import escape
 
 import msgspec
 from msgspec import Struct
 
 from datagen.teacher import replies
+from datagen.teacher.mathematics import about
 from datagen.teacher.mathematics.compose import TOPICS, compose
-from datagen.teacher.replies import Asked, Refusal, asked, spoiled
-from schemas.chain import write
+from datagen.teacher.replies import KINDS, Asked, Refusal, asked, spoiled
+from datagen.teacher.vary import Wish
+from schemas.chain import Malformed, parse, write
 from schemas.faults import Fault
+from schemas.record import LETTERS, Item, Options
 
 
 class _Part(Struct):
@@ -78,6 +83,73 @@ def _write(wanted: Asked, text: str, seed: int) -> str:
     return write(compose(wanted.topic, wanted.difficulty, wanted.type, seed, full=wanted.chain == "full"))
 
 
+def _verify(wanted: Asked, text: str, seed: int) -> str:
+    """Answer a question of which nothing but the options is shown."""
+    item = about.answered(*_shown(text))
+    steps = "".join(f'<step n="{n}">{escape(step)}</step>' for n, step in enumerate(item.steps, 1))
+    return f"<answer>\n<reasoning>{steps}</reasoning>\n<output>{item.answer}</output>\n</answer>"
+
+
+def _judge(wanted: Asked, text: str, seed: int) -> str:
+    marks = msgspec.structs.asdict(about.judge(wanted.difficulty, _item(text)))
+    lines = "\n".join(f"<{name}>{escape(str(mark))}</{name}>" for name, mark in marks.items())
+    return f"<judgement>\n{lines}\n</judgement>"
+
+
+def _improve(wanted: Asked, text: str, seed: int) -> str:
+    return write(about.improve(_item(text), _feedback(text), full=wanted.chain == "full"))
+
+
+def _vary(wanted: Asked, text: str, seed: int) -> str:
+    full = wanted.chain == "full"
+    wish = Wish(wanted.topic, wanted.difficulty, wanted.type, wanted.variation, seed, full)
+    return write(about.vary(_item(text), wish))
+
+
+def _contrast(wanted: Asked, text: str, seed: int) -> str:
+    return write(about.contrast(_item(text), wanted.contrast, seed, full=wanted.chain == "full"))
+
+
+def _item(text: str) -> Item:
+    """The item that a message hands over."""
+    found = _ITEM.search(text)
+    if found is None:
+        raise Fault("the first user message hands over no <item>")
+    item = parse(found[0])
+    if isinstance(item, Malformed):
+        raise Fault(f"the item handed over cannot be read: {item.reason}: {item.detail}")
+    return item
+
+
+def _shown(text: str) -> tuple[str, Options]:
+    """The question and the options that a message shows."""
+    found = _QUESTION.search(text)
+    if found is None:
+        raise Fault("the first user message has no lines '问题：…' and 'A. …' to 'D. …'")
+    stem, a, b, c, d = (part.strip() for part in found.groups())
+    return stem, (a, b, c, d)
+
+
+def _feedback(text: str) -> str:
+    """What a message says of the item that it hands over."""
+    found = _FEEDBACK.search(_ITEM.sub("", text))
+    if found is None:
+        raise Fault("the first user message has no line '意见：…'")
+    return found[1]
+
+
+_ITEM = re.compile(r"<item>.*?</item>", re.DOTALL)
+_QUESTION = re.compile(
+    r"^问题：(.+)\n" + "".join(rf"(?:.*\n)*?{letter}[.．、][ 　]*(.+)(?:\n|\Z)" for letter in LETTERS), re.MULTILINE
+)
+_FEEDBACK = re.compile(r"^意见：(.+)$", re.MULTILINE)
+
 REPLIES: dict[str, Callable[[Asked, str, int], str]] = {
     "write": _write,
+    "verify": _verify,
+    "judge": _judge,
+    "improve": _improve,
+    "vary": _vary,
+    "contrast": _contrast,
+    "translate": KINDS["translate"].reply,
 }

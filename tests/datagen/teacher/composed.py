@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator
 
 from datagen.teacher.compose import compose
 from datagen.teacher.forms import FORMS
+from datagen.teacher.mathematics.compose import TOPICS as MATHEMATICS
 from schemas import params
 from schemas.record import LETTERS, Item, Letter
 
-TOPICS = sorted(params.topics())
+TOPICS = sorted(set(params.topics()) - set(MATHEMATICS))
+"""Those with a fact sheet."""
 
 
 def composed(topic: str, *, full: bool, seeds: Iterable[int]) -> Iterator[tuple[str, str, Item]]:
