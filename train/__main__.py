@@ -16,6 +16,10 @@ main = Commands(
         "author_base": ("train.author_base", "make the author's tiny base model from scratch"),
         "author_sft": ("train.author_sft", "teach the author to write questions"),
         "author_grpo": ("train.author_grpo", "reinforce the author by the qualities of what it writes"),
+        "author_distill": (
+            "train.author_distill",
+            "let a teacher judge and improve what the author writes",
+        ),
         "progress": ("train.progress", "write the curves and samples of the trainings as one page"),
         "check": ("train.check", "build every training's config and look at its data and models, before any is loaded"),
         "rewards": ("train.rewards", "print what each reward gives for completions of your own"),

@@ -51,16 +51,23 @@ def check(
 ) -> Iterator[ready.Finding]:
     """Yield what is known of a training before its model is loaded; `anywhere` as for `ready.settings`."""
     yield from sft.check(params, SECTION, start, train, validation, anywhere, writing.tokens)
+    yield from check_writing(params, SECTION, start, commissions)
+
+
+def check_writing(
+    params: AuthorSftParams, section: str, start: ready.Start, commissions: ready.Rows[Commission]
+) -> Iterator[ready.Finding]:
+    """Yield what is wrong with what an author is to write, and how."""
     yield from ready.some(commissions, "write for")
     if not params.thinking:
-        yield ready.wrong(f"params.yaml: {SECTION}.thinking: []; take true, false or both")
+        yield ready.wrong(f"params.yaml: {section}.thinking: []; take true, false or both")
     known = [commission.id for commission in commissions.rows or ()]
     for id in params.fixed if known else ():
         if id not in known:
-            yield ready.wrong(f"params.yaml: {SECTION}.fixed: no commission '{id}'; {nearest(id, known, 'ids')}")
+            yield ready.wrong(f"params.yaml: {section}.fixed: no commission '{id}'; {nearest(id, known, 'ids')}")
     words = ready.tokenizer(start.path)
     if words:
-        yield from writing.modes(words, params.thinking, f"params.yaml: {SECTION}.thinking")
+        yield from writing.modes(words, params.thinking, f"params.yaml: {section}.thinking")
 
 
 def watching(params: AuthorSftParams, commissions: Sequence[Commission], tokenizer: Any) -> watch.Watching:

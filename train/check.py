@@ -20,7 +20,7 @@ from schemas import profile
 from schemas.faults import Fault
 from schemas.params import ChatPrompt, load
 from schemas.record import Commission, Example, Pair, Prompt, Record
-from train import author_grpo, author_sft, dpo, grpo, predict, ready, score, sft, submission
+from train import author_distill, author_grpo, author_sft, dpo, grpo, predict, ready, score, sft, submission
 from train import model as models
 from train.attempt import AttemptParams
 from train.base import BaseParams
@@ -138,6 +138,17 @@ def _author_grpo(project: Project, given: Given) -> Iterator[ready.Finding]:
     yield from author_grpo.check(params, start, commissions, words, anywhere=True)
 
 
+def _author_distill(project: Project, given: Given) -> Iterator[ready.Finding]:
+    params = load("author_distill", author_distill.AuthorDistillParams, project.params)
+    start = project.start(params.model or given["model"])
+    train, a = project.rows(given["train"], Example)
+    validation, b = project.rows(given["validation"], Example)
+    commissions, c = project.rows(given["prompts"], Commission)
+    teachers = load("teachers", dict[str, Any], project.params)
+    yield from (*a, *b, *c, *_figure(commissions, "commissions"))
+    yield from author_distill.check(params, start, train, validation, commissions, teachers, anywhere=True)
+
+
 def _dpo(project: Project, given: Given) -> Iterator[ready.Finding]:
     params = load("dpo", dpo.DpoParams, project.params)
     pairs, found = project.rows(given["pairs"] / dpo.PAIRS, Pair)
@@ -248,6 +259,7 @@ CHECKS: dict[str, Callable[[Project, Given], Iterator[ready.Finding]]] = {
     "author_base": _author_base,
     "author_sft": _author_sft,
     "author_grpo": _author_grpo,
+    "author_distill": _author_distill,
 }
 """By the stages of dvc.yaml."""
 

@@ -1,6 +1,6 @@
 """How likely a model finds what is said."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import exp
 from typing import Any
 
@@ -28,32 +28,54 @@ def divergence(
     summed over the whole vocabulary; nothing is drawn. TRL's `kl`, which it logs with a `beta`, estimates the same from
     the tokens that it sampled.
     """
-    import torch
 
-    asked, given = token_ids(tokenizer, asking(prompts, tokenizer)), token_ids(tokenizer, replies)
-    longest = max(len(a) + len(b) for a, b in zip(asked, given, strict=True))
-    batch = max(1, LOGITS // (longest * model.get_output_embeddings().weight.shape[0]))
-
-    def seen(part: slice) -> list[Any]:
-        whole = [torch.tensor(a + b) for a, b in zip(asked[part], given[part], strict=True)]
-        ids = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True).to(model.device)
-        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in whole], batch_first=True)
-        logits = model(input_ids=ids, attention_mask=mask.to(model.device), use_cache=False).logits
-        starts = [len(a) - 1 for a in asked[part]]
-        return [
-            torch.log_softmax(row[start : len(one)].float() / temperature, dim=-1)
-            for row, start, one in zip(logits, starts, whole, strict=True)
-        ]
+    def before(part: Chats) -> list[Any]:
+        with as_it_was():
+            return _seen(model, part, temperature)
 
     model.eval()
+    chats = list(zip(token_ids(tokenizer, asking(prompts, tokenizer)), token_ids(tokenizer, replies), strict=True))
+    return _far(model, chats, lambda part: _seen(model, part, temperature), before)
+
+
+def apart(model: Any, other: Any, tokenizer: Any, asked: Sequence[str], replies: Sequence[str]) -> list[float]:
+    """Return how far a model is from another of the same tokens, in the same way; `asked` are prompts as text."""
+    model.eval()
+    other.eval()
+    chats = list(zip(token_ids(tokenizer, asked), token_ids(tokenizer, replies), strict=True))
+    return _far(model, chats, lambda part: _seen(model, part, 1.0), lambda part: _seen(other, part, 1.0))
+
+
+Chats = Sequence[tuple[list[int], list[int]]]
+"""Prompts and replies, as tokens."""
+Seen = Callable[[Chats], list[Any]]
+"""From chats to the logarithm of the next token's distribution at each place of a reply, (C + 1, V) for each."""
+
+
+def _seen(model: Any, chats: Chats, temperature: float) -> list[Any]:
+    import torch
+
+    whole = [torch.tensor(a + b) for a, b in chats]
+    ids = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True).to(model.device)
+    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in whole], batch_first=True)
+    logits = model(input_ids=ids, attention_mask=mask.to(model.device), use_cache=False).logits
+    return [
+        torch.log_softmax(row[len(a) - 1 : len(one)].float() / temperature, dim=-1)
+        for row, (a, _), one in zip(logits, chats, whole, strict=True)
+    ]
+
+
+def _far(model: Any, chats: Chats, now: Seen, before: Seen) -> list[float]:
+    import torch
+
+    longest = max(len(a) + len(b) for a, b in chats)
+    batch = max(1, LOGITS // (longest * model.get_output_embeddings().weight.shape[0]))
     found: list[float] = []
     with torch.no_grad():
-        for first in range(0, len(asked), batch):
-            part = slice(first, first + batch)
-            now = seen(part)
-            with as_it_was():
-                before = seen(part)
-            found += [float((a.exp() * (a - b)).sum(-1).mean()) for a, b in zip(now, before, strict=True)]
+        for first in range(0, len(chats), batch):
+            part = chats[first : first + batch]
+            pairs = zip(now(part), before(part), strict=True)
+            found += [float((a.exp() * (a - b)).sum(-1).mean()) for a, b in pairs]
     return [max(0.0, round(value, 6)) for value in found]
 
 

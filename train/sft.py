@@ -131,14 +131,22 @@ def sft(
     data: tuple[Any, Any],
     place: Path,
     watching: watch.Watching | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> tuple[Any, dict[str, Any]]:
-    """Train; return TRL's trainer and the figures."""
+    """Train; return TRL's trainer and the figures. `callbacks` are heard before those of `fit`."""
     from trl import SFTTrainer
 
     def make(settings: dict[str, Any]) -> Any:
         args = trl_config(params, section, settings, place)
         kind = _scoring_labels_only(SFTTrainer) if args.device.type == "cpu" and args.world_size == 1 else SFTTrainer
-        return kind(model=network, args=args, train_dataset=data[0], eval_dataset=data[1], processing_class=tokenizer)
+        return kind(
+            model=network,
+            args=args,
+            train_dataset=data[0],
+            eval_dataset=data[1],
+            processing_class=tokenizer,
+            callbacks=list(callbacks),
+        )
 
     trainer, figures = fit(make, params.trainer, section.replace(".", "@"), place, watching, evaluate=True)
     figures["eval_loss"] = round(figures.pop("evaluated")["eval_loss"], 4)
