@@ -54,6 +54,7 @@ SECTIONS = (
     "author_sft",
     "author_grpo",
     "author_distill",
+    "author_report",
 )
 SLUG = re.compile(r"[a-z][a-z0-9_]{0,39}")
 

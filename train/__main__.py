@@ -20,6 +20,7 @@ main = Commands(
             "train.author_distill",
             "let a teacher judge and improve what the author writes",
         ),
+        "author_report": ("train.author_report", "write what became of the author as one page"),
         "progress": ("train.progress", "write the curves and samples of the trainings as one page"),
         "check": ("train.check", "build every training's config and look at its data and models, before any is loaded"),
         "rewards": ("train.rewards", "print what each reward gives for completions of your own"),

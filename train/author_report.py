@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import fmean
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import click
 from msgspec import Struct
@@ -21,7 +21,7 @@ from schemas import chat, rows
 from schemas.faults import Fault
 from schemas.interval import wilson
 from schemas.page import Cell, Details, Facts, Part, Section, Table, Words, page
-from schemas.params import AuthorPrompt, Positive, Wording, load, topics
+from schemas.params import AuthorPrompt, Params, Positive, Wording, load, topics
 from schemas.plot import Bars, Lines
 from schemas.record import Commission, Record, Variation
 from train import model as models
@@ -41,9 +41,11 @@ SHOWN = 4
 """Questions of each verdict that are shown."""
 
 
-class AuthorReportParams(Source, frozen=True):
+class AuthorReportParams(Params, frozen=True):
     """How the authors are looked at."""
 
+    dtype: Literal["float32", "bfloat16", "float16"]
+    quantize: models.Quantize
     engine: Engine
     thinking: tuple[bool, ...]
     questions: Positive
@@ -350,7 +352,8 @@ def main(
         if not name or not folder:
             raise Fault(f"{pair}: write NAME=MODEL")
         models.quiet(local=models.is_local(folder))
-        network, tokenizer = models.load(params, folder, train=False)
+        held = Source(model=None, dtype=params.dtype, quantize=params.quantize, lora=None)
+        network, tokenizer = models.load(held, folder, train=False)
         ready.insist(writing.modes(tokenizer, params.thinking, f"params.yaml: {SECTION}.thinking"))
         replies = rows.read(Path(folder) / watch.REPLIES, watch.Reply)
         authors.append(

@@ -107,6 +107,11 @@ SMALL = {
             "save_steps": 3,
         },
     },
+    "author_report": {
+        "questions": 4,
+        "originals": 2,
+        "sampling": {"max_new_tokens": 8, "batch_size": 8},
+    },
     "predict": {variant: {"max_new_tokens": 8, "batch_size": 8} for variant in ("plain", "reasoning", "grpo")},
 }
 
