@@ -229,7 +229,9 @@ def worked_out(node: Node, **given: Fraction) -> Fraction:
         case "!", [a]:
             value = Fraction(factorial(whole_number(a, 300)))
         case "C" | "A" | "P", [a, b]:
-            n, k = sorted((whole_number(a, 600), whole_number(b, 600)), reverse=True)
+            n, k = whole_number(a, 600), whole_number(b, 600)
+            if k > n:
+                raise Unreadable  # some write the smaller number first
             value = Fraction((comb if node.op == "C" else perm)(n, k))
         case _:
             raise Unreadable

@@ -24,7 +24,6 @@ from datagen.teacher.review import (
     Seen,
     absolute,
     conclusion_missing,
-    neutrality_unchecked,
     options_unchecked,
     options_unlike,
     stem_length,
@@ -38,6 +37,7 @@ from schemas.mathematics import false_equality, right
 from schemas.record import LETTERS, Item, Judgement, Options
 
 TRIES = 40
+ALIKE = 0.7  # share of the words of two questions from which one is the other with other numbers
 STRIDE = 1009  # between the seeds of one search
 UNNAMED = "与计算结果不符"
 
@@ -179,10 +179,17 @@ def _sound(item: Item) -> Iterator[str]:
 def _other_numbers(item: Item, wish: Wish) -> Item:
     """The question of the same cell that reads most like the item and has other numbers."""
     first = SAMPLES * SAMPLES + _draw(item, wish)
-    found = [compose(wish.topic, wish.difficulty, wish.type, first + n * STRIDE, full=wish.full) for n in range(TRIES)]
-    others = [other for other in found if _words(other)[1] != _words(item)[1]]
-    words = _words(item)[0]
-    return max(others, key=lambda other: len(words & _words(other)[0]) / len(words | _words(other)[0]))
+    words, numbers = _words(item)
+    best, found = -1.0, item
+    for n in range(TRIES):
+        other = compose(wish.topic, wish.difficulty, wish.type, first + n * STRIDE, full=wish.full)
+        other_words, other_numbers = _words(other)
+        alike = len(words & other_words) / len(words | other_words)
+        if other_numbers != numbers and alike > best:
+            best, found = alike, other
+        if best >= ALIKE:
+            break
+    return found
 
 
 def _words(item: Item) -> tuple[set[str], list[str]]:
@@ -238,6 +245,11 @@ def mistakes_unnamed(seen: Seen) -> str | None:
     return None if named else "没有说明其余选项错在哪里的依据"
 
 
+def result_unchecked(seen: Seen) -> str | None:
+    """The reflection goes over the result once more."""
+    return None if re.search("检查|检验|验算|代入|重新算", seen.item.reflection) else "反思没有检验结果"
+
+
 def difficulty_off(seen: Seen) -> str | None:
     """The question takes as much calculation as its difficulty says."""
     beyond = _beyond(seen)
@@ -279,7 +291,7 @@ RULES = (
     Rule(absolute, rigor=1, educational_value=2),
     Rule(steps_few, educational_value=1),
     Rule(thought_brief, educational_value=1),
-    Rule(neutrality_unchecked, educational_value=1),
+    Rule(result_unchecked, educational_value=1),
     Rule(difficulty_off),  # costs what the mark for difficulty says
     Rule(stem_length, clarity=1),
     Rule(options_unlike, clarity=1),

@@ -101,7 +101,7 @@ def onward(cell: Cell) -> Draft:
     while True:
         problem = cell.problem()
         a = problem.value
-        large, add = abs(a) > MOST / LARGEST, rng.choice((-1, 1)) * rng.randint(1, 9)
+        large, add = not -MOST < a * LARGEST < MOST, rng.choice((-1, 1)) * rng.randint(1, 9)
         by = (1 if large else rng.randint(1, LARGEST)) if whole(a) else Fraction(a).denominator
         written, right, worked = (_scaled if large else rng.choice(_ONWARD))(a, by, add)
         slips = ((a, "只求了a"), *reversed(problem.slips()))
