@@ -23,6 +23,7 @@ main = Commands(
         "author_report": ("train.author_report", "write what became of the author as one page"),
         "progress": ("train.progress", "write the curves and samples of the trainings as one page"),
         "check": ("train.check", "build every training's config and look at its data and models, before any is loaded"),
+        "author_rewards": ("train.author_rewards", "print what each quality gives for an author's replies"),
         "rewards": ("train.rewards", "print what each reward gives for completions of your own"),
         "export": ("train.export", "merge an adapter, quantize, convert to GGUF, push to the Hub"),
         "author_serve": ("train.author_serve", "serve a trained author for datagen to ask"),

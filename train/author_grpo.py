@@ -15,15 +15,16 @@ from typing import Any
 import click
 import msgspec
 
-from schemas import rows
+from schemas import chat, rows
+from schemas.chat import Words
 from schemas.faults import Fault
-from schemas.params import AuthorPrompt, Wording, load, topics
+from schemas.params import load
 from schemas.record import Commission, Example, Item, Message
 from train import launch, ready, reference, reinforce, watch
 from train import model as models
 from train.author import writing
 from train.author.alike import Seen, text_of
-from train.author.curriculum import KINDS, VARIATIONS, Curriculum, Mix, Words, commissioned, row
+from train.author.curriculum import KINDS, VARIATIONS, Curriculum, Mix, commissioned, innovated, row
 from train.author.examine import VERDICTS, Verdict, examine, item_of
 from train.author.quality import LEVELS, QUALITIES, bound
 from train.fit import config, fit
@@ -53,11 +54,9 @@ class Written(Reply, frozen=True):
     why: str
 
 
-def fitting(
-    commissions: Sequence[Commission], tokenizer: Any, params: AuthorGrpoParams, words: Words
-) -> list[Commission]:
+def fitting(commissions: Sequence[Commission], tokenizer: Any, params: AuthorGrpoParams) -> list[Commission]:
     """Return the commissions that are not too long, whatever is added to them; Fault if they are too few."""
-    longest = [words.innovate(commission.prompt) for commission in commissions]
+    longest = [innovated(commission.prompt, params.innovation) for commission in commissions]
     return reinforce.fitting(SECTION, commissions, _lengths(longest, tokenizer, params), params)
 
 
@@ -73,7 +72,7 @@ def _mode(tokenizer: Any, params: AuthorGrpoParams) -> bool | None:
 
 def taught(chats: Iterable[Example]) -> list[str]:
     """Return what poses the problem in each item among chats."""
-    found = (item_of(chat.messages[-1].content) for chat in chats)
+    found = (item_of(one.messages[-1].content) for one in chats)
     return [text_of(item) for item in found if isinstance(item, Item)]
 
 
@@ -135,7 +134,7 @@ def check(
     count = len(commissions.rows) if commissions.rows is not None else None
     if tokenizer and commissions.rows:
         try:
-            count = len(fitting(commissions.rows, tokenizer, params, words))
+            count = len(fitting(commissions.rows, tokenizer, params))
         except Fault as fault:
             yield ready.wrong(f"{commissions.path}: {fault.message}")
             return
@@ -152,20 +151,17 @@ def check(
             )
 
 
-def _wording(commissions: Iterable[Commission], words: Words) -> Iterator[ready.Finding]:
+def _wording(commissions: Sequence[Commission], words: Words) -> Iterator[ready.Finding]:
     """Yield what the author could not be told, and difficulties of which it is not known how much there is to do."""
     for how in VARIATIONS:
         if how not in words.prompt.variations:
             yield ready.wrong(f"params.yaml: prompts.author.variations: no {how}; add it")
-    named = (
-        ("topics", words.topics, {one.topic for one in commissions}),
-        ("types", words.types, {one.type for one in commissions}),
-        ("difficulties", words.difficulties, difficulties := {one.difficulty for one in commissions}),
-    )
-    for section, known, slugs in named:
-        for slug in sorted(slugs - known.keys()):
-            yield ready.wrong(f"params.yaml: {section}.{slug}: Field required; a commission has it")
-    for slug in sorted(difficulties - LEVELS.keys()):
+    try:
+        for one in commissions:
+            words.of((one.topic, one.difficulty, one.type))
+    except Fault as fault:
+        yield ready.wrong(fault.message)
+    for slug in sorted({one.difficulty for one in commissions} - LEVELS.keys()):
         yield ready.wrong(f"{slug}: no such difficulty in train.author.quality.LEVELS; say how much there is to do")
 
 
@@ -220,17 +216,6 @@ def watching(params: AuthorGrpoParams, held: Sequence[Commission], tokenizer: An
     return watch.Watching(params.watch.every, shown, ask)
 
 
-def words_of(params: AuthorGrpoParams, path: Path = Path("params.yaml")) -> Words:
-    """Return how params.yaml has the author told what to write."""
-    return Words(
-        load("prompts.author", AuthorPrompt, path),
-        {slug: topic.name for slug, topic in topics(path).items()},
-        {slug: wording.name for slug, wording in load("difficulties", dict[str, Wording], path).items()},
-        {slug: wording.name for slug, wording in load("types", dict[str, Wording], path).items()},
-        params.innovation,
-    )
-
-
 @click.command(help=__doc__.partition("\n")[0])
 @click.argument("prompts", type=click.Path(path_type=Path))
 @click.argument("chats", type=click.Path(path_type=Path))
@@ -240,7 +225,7 @@ def words_of(params: AuthorGrpoParams, path: Path = Path("params.yaml")) -> Word
 def main(prompts: Path, chats: Path, model: str, out: Path, metrics: Path) -> None:
     """Train MODEL, taught by CHATS, or the model that author_grpo.model names instead, on PROMPTS; write it to OUT."""
     params = load(SECTION, AuthorGrpoParams)
-    words = words_of(params)
+    words = chat.words()
     start = params.model or model
     models.quiet(local=models.is_local(start))
     every = ready.read(prompts, Commission).rows or ()
@@ -250,7 +235,7 @@ def main(prompts: Path, chats: Path, model: str, out: Path, metrics: Path) -> No
     place = workplace(SECTION, (params, words, start), [prompts, chats, Path(start)])
 
     def course(network: Any, tokenizer: Any) -> Course[Written]:
-        kept = fitting(every, tokenizer, params, words)
+        kept = fitting(every, tokenizer, params)
         training, held = reinforce.divide(kept, params.held_out, params.seed)
         sampling = reinforce.sampling(SECTION, params)
         seen = Seen(known)
@@ -263,7 +248,7 @@ def main(prompts: Path, chats: Path, model: str, out: Path, metrics: Path) -> No
         def fits(prompt: Sequence[Message]) -> bool:
             return _lengths([prompt], tokenizer, params)[0] <= params.max_prompt
 
-        curriculum = Curriculum(params.mix, words, Seen(known), fits, params.seed)
+        curriculum = Curriculum(params.mix, words, params.innovation, Seen(known), fits, params.seed)
         watched = watching(params, held, tokenizer)
         return Course(
             held=len(held),

@@ -16,7 +16,7 @@ from typing import Any
 import click
 from msgspec import Struct
 
-from schemas import profile
+from schemas import chat, profile
 from schemas.faults import Fault
 from schemas.params import ChatPrompt, load
 from schemas.record import Commission, Example, Pair, Prompt, Record
@@ -134,7 +134,7 @@ def _author_grpo(project: Project, given: Given) -> Iterator[ready.Finding]:
     commissions, found = project.rows(given["prompts"], Commission)
     yield from (*found, *_figure(commissions, "commissions"))
     start = project.start(params.model or given["model"])
-    words = author_grpo.words_of(params, project.params)
+    words = chat.words(project.params)
     yield from author_grpo.check(params, start, commissions, words, anywhere=True)
 
 

@@ -281,11 +281,15 @@ def table(judged: Sequence[Judged]) -> str:
     lines = [["id", "letter", "found by", *names, "total", "reply"]]
     for one in judged:
         values = [*one.rewards.values(), one.total]
-        lines.append([one.id, one.letter or "-", one.strategy or "-", *map(_number, values), _shortened(one.reply)])
+        lines.append([one.id, one.letter or "-", one.strategy or "-", *map(_number, values), shortened(one.reply)])
     means = [_mean(one.rewards[name] for one in judged) for name in names] + [_mean(one.total for one in judged)]
     lines.append(["mean", "", "", *map(_number, means), ""])
+    return laid_out(lines, [False, False, False, *(True for _ in means), False])
+
+
+def laid_out(lines: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """Return lines of texts in columns, those on the `right` as numbers stand."""
     wide = [max(map(_width, column)) for column in zip(*lines, strict=True)]
-    right = [False, False, False, *(True for _ in means), False]
     return "\n".join("  ".join(map(_padded, line, wide, right)).rstrip() for line in lines)
 
 
@@ -323,7 +327,8 @@ def _padded(text: str, width: int, right: bool) -> str:
     return space + text if right else text + space
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """Return a text on one line, in as many columns as are SHOWN."""
     text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     ends = list(accumulate(map(_width, text)))
     return text if not ends or ends[-1] <= SHOWN else text[: bisect(ends, SHOWN - 1)] + "…"
@@ -344,7 +349,8 @@ def _tokens(given: Sequence[Given], tokenizer: str | None) -> tuple[Sequence[Seq
     return ids, ""
 
 
-def _lines(file: str) -> Iterable[bytes]:
+def lines_of(file: str) -> Iterable[bytes]:
+    """Return the lines of a file, - for standard input; Fault if it cannot be read."""
     if file == "-":
         return sys.stdin.buffer
     try:
@@ -390,7 +396,7 @@ def main(file: str, every: bool, key: Path | None, tokenizer: str | None, as_jso
     are read as they are; the answer in a prediction is the model's own, so give --key to compare.
     """
     weights = _weights(every)
-    given = read(_lines(file), file, _key(key))
+    given = read(lines_of(file), file, _key(key))
     ids, counted = _tokens(given, tokenizer)
     judged = judge(given, ids, weights)
     if as_json:

@@ -217,11 +217,10 @@ def test_a_commission_of_an_unknown_cell_is_named(reinforced, tmp_path):
 
     with pytest.raises(Fault) as found:
         run(author_grpo.main, tmp_path / "prompts.jsonl", *STAGE[1:], "models/y", "metrics/y.json")
-    assert found.value.message.splitlines() == [
-        "params.yaml: topics.tea: Field required; a commission has it",
-        "params.yaml: difficulties.olympic: Field required; a commission has it",
-        "olympic: no such difficulty in train.author.quality.LEVELS; say how much there is to do",
-    ]
+
+    first, second = found.value.message.splitlines()
+    assert first.startswith("params.yaml: topics.tea: no such key; ")
+    assert second == "olympic: no such difficulty in train.author.quality.LEVELS; say how much there is to do"
 
 
 def test_thinking_takes_a_template_that_knows_it(reinforced, tmp_path, changed):

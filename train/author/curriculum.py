@@ -16,7 +16,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from schemas import chat
-from schemas.params import AuthorPrompt, Params, Share
+from schemas.chat import Words
+from schemas.params import Params, Share
 from schemas.record import Commission, Item, Message, Slug, Variation
 from train import model as models
 from train.author.alike import Seen, masked, text_of
@@ -47,28 +48,6 @@ class Mix(Params, frozen=True):
         """Return the share of a kind of prompt."""
         rest = round(1 - self.base - self.variation - self.innovation, 9)
         return {"base": self.base, "variation": self.variation, "innovation": self.innovation, "replay": rest}[kind]
-
-
-class Words(Struct, frozen=True):
-    """How the author is told what to write."""
-
-    prompt: AuthorPrompt
-    topics: Mapping[str, str]
-    """The names of the slugs."""
-    difficulties: Mapping[str, str]
-    types: Mapping[str, str]
-    innovation: str
-    """What is added to a commission that is to leave known patterns."""
-
-    def vary(self, best: "Best", how: Variation) -> tuple[Message, ...]:
-        """Return the messages that ask for a variation."""
-        names = self.topics[best.topic], self.difficulties[best.difficulty], self.types[best.type]
-        return chat.variation(self.prompt, *names, best.item, how)
-
-    def innovate(self, prompt: Sequence[Message]) -> tuple[Message, ...]:
-        """Return a commission's messages with the request to leave known patterns."""
-        *before, last = prompt
-        return (*before, replace(last, content=f"{last.content}\n{self.innovation}"))
 
 
 class Best(Struct, frozen=True):
@@ -102,9 +81,22 @@ class Curriculum:
     """
 
     def __init__(
-        self, mix: Mix, words: Words, seen: Seen, fits: Callable[[Sequence[Message]], bool], seed: int
+        self,
+        mix: Mix,
+        words: Words,
+        innovation: str,
+        seen: Seen,
+        fits: Callable[[Sequence[Message]], bool],
+        seed: int,
     ) -> None:
-        self.mix, self.words, self.seen, self.fits, self.seed = mix, words, seen, fits, seed
+        self.mix, self.words, self.innovation, self.seen, self.fits, self.seed = (
+            mix,
+            words,
+            innovation,
+            seen,
+            fits,
+            seed,
+        )
         self.look_back(None)
 
     def kept(self) -> dict[str, Any]:
@@ -140,10 +132,10 @@ class Curriculum:
                 topic=best.topic,
                 difficulty=best.difficulty,
                 type=best.type,
-                prompt=self.words.vary(best, how),
+                prompt=self._varied(best, how),
             )
         elif kind == "innovation":
-            made = replace(commission, prompt=self.words.innovate(commission.prompt))
+            made = replace(commission, prompt=innovated(commission.prompt, self.innovation))
         elif kind == "replay":
             made = self.earlier[self._drawn(len(self.earlier), commission.id, number)]
         self.asked[kind] += 1
@@ -155,6 +147,10 @@ class Curriculum:
         kinds = [kind for kind in KINDS if self.mix.of(kind) and drawn_from.get(kind, True)]
         number = sum(self.asked.values()) + 1
         return max(kinds, key=lambda kind: self.mix.of(kind) * number - self.asked[kind], default="base")
+
+    def _varied(self, best: Best, how: Variation) -> tuple[Message, ...]:
+        names = self.words.of((best.topic, best.difficulty, best.type))
+        return chat.variation(self.words.prompt, *names, best.item, how)
 
     def _drawn(self, of: int, *words: object) -> int:
         text = ":".join(map(str, (self.seed, *words)))
@@ -171,9 +167,15 @@ class Curriculum:
             key = masked(text_of(found.item))
             if found.verdict == "confirmed" and (key not in best or best[key].total < total):
                 one = Best(commission.topic, commission.difficulty, commission.type, found.item, round(total, 6))
-                if all(self.fits(self.words.vary(one, how)) for how in VARIATIONS):
+                if all(self.fits(self._varied(one, how)) for how in VARIATIONS):
                     best[key] = one
         self.best = sorted(best.values(), key=lambda one: (-one.total, one.item.question))[:BEST]
+
+
+def innovated(prompt: Sequence[Message], innovation: str) -> tuple[Message, ...]:
+    """Return a commission's messages with the request to leave known patterns."""
+    *before, last = prompt
+    return (*before, replace(last, content=f"{last.content}\n{innovation}"))
 
 
 def row(commission: Commission) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 Signature and names are TRL's, as in `train.rewards`: completions and the columns of their prompts in, a list of floats
 out. What is no item, and what computer algebra refutes, earns nothing from any of them: a question that is wrong is
-neither hard nor new. What it cannot read counts as UNCHECKED of a confirmed one, or the author would learn to write
-what nobody can check. Each says how an author can please it without writing better questions, and what is done against
-it.
+neither hard nor new. What it cannot read counts as UNCHECKED of what it confirms, or the author would learn to write
+what nobody can check: with 0.25 that pays only for one that is right in less than a quarter of what can be checked.
+Each says how an author can please it without writing better questions, and what is done against it.
 
 `train author_rewards FILE` prints what each gives for replies of your own.
 """
@@ -22,7 +22,7 @@ from train.author.structure import structure
 Quality = Callable[..., list[float]]
 Completion = str | Sequence[dict[str, str]]
 
-UNCHECKED = 0.5
+UNCHECKED = 0.25
 """What a question that nobody could check counts of one that was confirmed."""
 COPY = 0.85
 """How alike a question may be to one that was seen; what is more alike is a copy."""
@@ -66,17 +66,14 @@ def novelty(completions: Sequence[Completion], seen: Seen, **_: Any) -> list[flo
 
 
 def rigor(completions: Sequence[Completion], **_: Any) -> list[float]:
-    """A whole item with four distinct options (0.3), confirmed by computer algebra (0.4), whose last step ends in the
-    answer (0.3).
+    """A whole item with four distinct options, one of them right (0.7), whose last step ends in the answer (0.3).
 
     An easy question is confirmed as a hard one is: `difficulty` is the counterweight. The last step is looked at for
     the right option or its letter and no other letter; that the steps before it prove anything is not seen, only that
     no equality in them is false.
     """
     return [
-        0.3 + 0.4 * (found.verdict == "confirmed") + 0.3 * _leads(found.item)
-        if found.item and _credit(found.verdict)
-        else 0.0
+        _credit(found.verdict) * (0.7 + 0.3 * _leads(found.item)) if found.item else 0.0
         for found in _examined(completions)
     ]
 

@@ -4,11 +4,12 @@ from collections import Counter
 import msgspec
 import pytest
 
-from schemas.params import AuthorPrompt
+from schemas.chat import Words
+from schemas.params import AuthorPrompt, Topic, Wording
 from schemas.record import Commission, Message
 from tests.train.author.written import GOOD, a_reply, an_item
 from train.author.alike import Seen, text_of
-from train.author.curriculum import BEST, VARIATIONS, Curriculum, Mix, Words
+from train.author.curriculum import BEST, VARIATIONS, Curriculum, Mix
 
 WORDS = Words(
     prompt=AuthorPrompt(
@@ -18,10 +19,9 @@ WORDS = Words(
         variations={"context_change": "换情境", "parameter_change": "换数", "practical_application": "联系实际"},
         improve="",
     ),
-    topics={"algebra": "代数", "geometry": "几何"},
-    difficulties={"basic": "基础", "advanced": "高级"},
-    types={"factual": "事实性"},
-    innovation="请跳出常见的题型。",
+    topics={slug: Topic(name, 1, 0) for slug, name in (("algebra", "代数"), ("geometry", "几何"))},
+    difficulties={"basic": Wording("基础", "")},
+    types={"factual": Wording("事实性", "")},
 )
 SHARES = Mix(base=0.4, variation=0.3, innovation=0.2)
 
@@ -32,7 +32,7 @@ def a_commission(n=0, topic="algebra"):
 
 
 def a_curriculum(mix=SHARES, fits=lambda prompt: True):
-    return Curriculum(mix, WORDS, Seen(), fits, seed=7)
+    return Curriculum(mix, WORDS, "请跳出常见的题型。", Seen(), fits, seed=7)
 
 
 def asked(curriculum, count, first=0):

@@ -93,12 +93,12 @@ def test_a_question_is_worth_most_where_its_difficulty_was_asked_for(difficulty)
     assert max(made, key=made.__getitem__) == difficulty
 
 
-def test_what_nobody_can_check_counts_half():
+def test_what_nobody_can_check_counts_a_quarter():
     unread = parts([a_reply(an_item(question="某数的三倍加五是二十，这个数是多少？"))])
 
     assert unread["rigor"][0] < parts([a_reply()])["rigor"][0]
-    assert unread["novelty"] == [0.5]
-    assert unread["diversity"] == [0.5]
+    assert unread["novelty"] == [0.25]
+    assert unread["diversity"] == [0.25]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_what_nobody_can_check_counts_half():
         ({"steps": ("3x=15。", "由此得到结论。")}, 0.7),
         ({"steps": ("3x=15。", "只需看15与3。")}, 0.7),
         ({"steps": ("3x=15。",), "adjustment": "更正：x=5。"}, 1.0),
-        ({"question": "某数的三倍加五是二十，这个数是多少？"}, 0.6),
+        ({"question": "某数的三倍加五是二十，这个数是多少？"}, 0.25),
         ({"answer": "C"}, 0.0),
     ],
 )
@@ -128,7 +128,7 @@ def test_the_last_step_has_to_lead_to_the_answer(changed, rigor):
         (an_item(question="方程4x+6=26的解是多少？"), 0.25, 0.31),  # its numbers alone differ
         (an_item(question="方程4x+5=20的解是多少？"), 0.0, 0.1),  # one of them alone
         (an_item(options=("4", "5", "7", "15")), 0.0, 0.0),  # another distractor makes no other question
-        (an_item(question="小明付20元，买一个5元的本子和3支一样的笔，没有找零。若3x+5=20，则x等于多少？"), 0.2, 0.8),
+        (an_item(question="若3x+5=20，则x等于多少？"), 0.2, 0.7),  # other words around the same numbers
         (HARD, 0.6, 1.0),
     ],
 )
