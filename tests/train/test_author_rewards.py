@@ -32,17 +32,7 @@ def test_each_reply_has_a_line_with_its_verdict_its_qualities_and_their_weighted
         {"id": "q3", "difficulty": "basic", "response": "好的。"},
     ).output.splitlines()
 
-    assert out[0].split() == [
-        "id",
-        "verdict",
-        "why",
-        "difficulty",
-        "novelty",
-        "rigor",
-        "diversity",
-        "total",
-        "question",
-    ]
+    assert out[0].split() == ["id", "verdict", "why", *QUALITIES, "total", "question"]
     assert out[1].split()[:3] == ["q1", "confirmed", "-"]
     assert out[1].endswith(GOOD.question)
     assert out[2].split()[:8] == ["q2", "refuted", "another_right_option", *["0.000"] * 5]
