@@ -42,8 +42,8 @@ class Judged(Struct, frozen=True):
 
     id: str
     verdict: str
-    why: str
-    detail: str
+    faults: dict[str, str]
+    """All that is against it: a code and what a person needs to understand it."""
     qualities: dict[str, float]
     total: float
     """Weighted."""
@@ -86,7 +86,7 @@ def judge(given: Sequence[Given], seen: Seen, weights: Mapping[str, float]) -> l
         found = examine(one.text)
         qualities = {name: values[n] for name, values in made.items()}
         shown = found.item.question if found.item else one.text
-        judged.append(Judged(one.id, found.verdict, found.why, found.detail, qualities, total, shown))
+        judged.append(Judged(one.id, found.verdict, found.faults, qualities, total, shown))
     return judged
 
 
@@ -97,7 +97,7 @@ def table(judged: Sequence[Judged]) -> str:
     for one in judged:
         values = [*one.qualities.values(), one.total]
         numbers = [f"{value:.3f}" for value in values]
-        lines.append([one.id, one.verdict, one.why or "-", *numbers, rewards.shortened(one.question)])
+        lines.append([one.id, one.verdict, next(iter(one.faults), "-"), *numbers, rewards.shortened(one.question)])
     means = [fmean(one.qualities[name] for one in judged) for name in names] + [fmean(one.total for one in judged)]
     lines.append(["mean", "", "", *(f"{mean:.3f}" for mean in means), ""])
     return rewards.laid_out(lines, [False, False, False, *(True for _ in means), False])

@@ -35,7 +35,7 @@ def test_each_reply_has_a_line_with_its_verdict_its_qualities_and_their_weighted
     assert out[0].split() == ["id", "verdict", "why", *QUALITIES, "total", "question"]
     assert out[1].split()[:3] == ["q1", "confirmed", "-"]
     assert out[1].endswith(GOOD.question)
-    assert out[2].split()[:8] == ["q2", "refuted", "another_right_option", *["0.000"] * 5]
+    assert out[2].split()[:8] == ["q2", "refuted", "another_right_option", "0.000", "0.000", "0.700", "0.000", "0.140"]
     assert out[3].split()[:3] == ["q3", "malformed", "not_xml"]
     assert out[5] == "weights: difficulty 0.4, novelty 0.3, rigor 0.2, diversity 0.1"
 

@@ -33,12 +33,15 @@ class Examined(Struct, frozen=True):
 
     verdict: Verdict
     item: Item | None
-    """None for a malformed one."""
-    why: str
-    """A code: of `schemas.chain`, options_not_distinct, no_right_option, several_right_options, another_right_option,
-    false_equality; empty if there is nothing against it."""
-    detail: str
-    """What a person needs to understand it."""
+    """None where there is none."""
+    faults: dict[str, str]
+    """All that is against it, a code and what a person needs to understand it: a code of `schemas.chain`, or
+    options_not_distinct, false_equality, no_right_option, several_right_options, another_right_option."""
+
+    @property
+    def why(self) -> str:
+        """The first fault's code; empty if there is none."""
+        return next(iter(self.faults), "")
 
 
 @lru_cache(KEPT)
@@ -46,13 +49,21 @@ def examine(reply: str) -> Examined:
     """Return the item that a reply holds after its thoughts, and the verdict on it."""
     item = item_of(reply)
     if isinstance(item, chain.Malformed):
-        return Examined("malformed", None, item.reason, item.detail)
+        return Examined("malformed", None, {item.reason: item.detail})
+    faults: dict[str, str] = {}
     if len(set(map(folded, item.options))) < len(item.options):
-        return Examined("malformed", None, "options_not_distinct", " | ".join(item.options))
+        faults["options_not_distinct"] = " | ".join(item.options)
     for text in (item.think, *item.steps, item.reflection, item.adjustment or ""):
         if equality := mathematics.false_equality(text):
-            return Examined("refuted", item, "false_equality", equality)
-    return _solved(item)
+            faults.setdefault("false_equality", equality)
+    right = mathematics.right(item.question, item.options)
+    if right is not None:
+        faults |= _wrong(item, right)
+    if "options_not_distinct" in faults:
+        return Examined("malformed", item, faults)
+    if faults:
+        return Examined("refuted", item, faults)
+    return Examined("unchecked" if right is None else "confirmed", item, faults)
 
 
 def item_of(reply: str) -> Item | chain.Malformed:
@@ -60,17 +71,14 @@ def item_of(reply: str) -> Item | chain.Malformed:
     return chain.parse(split_thoughts(reply)[1])
 
 
-def _solved(item: Item) -> Examined:
-    right = mathematics.right(item.question, item.options)
-    if right is None:
-        return Examined("unchecked", item, "", "")
+def _wrong(item: Item, right: tuple[bool, ...]) -> dict[str, str]:
     letters = [letter for letter, is_right in zip(LETTERS, right, strict=True) if is_right]
     if letters == [item.answer]:
-        return Examined("confirmed", item, "", "")
+        return {}
     detail = f"the answer is {item.answer}, right is {' and '.join(letters) or 'none'}"
     if not letters:
-        return Examined("refuted", item, "no_right_option", detail)
-    return Examined("refuted", item, "several_right_options" if len(letters) > 1 else "another_right_option", detail)
+        return {"no_right_option": detail}
+    return {"several_right_options" if len(letters) > 1 else "another_right_option": detail}
 
 
 def folded(text: str) -> str:

@@ -1,10 +1,10 @@
 """Qualities: what a question of the author is worth, one aspect a function, each within 0 and 1.
 
 Signature and names are TRL's, as in `train.rewards`: completions and the columns of their prompts in, a list of floats
-out. What is no item, and what computer algebra refutes, earns nothing from any of them: a question that is wrong is
-neither hard nor new. What it cannot read counts as UNCHECKED of what it confirms, or the author would learn to write
-what nobody can check: with 0.25 that pays only for one that is right in less than a quarter of what can be checked.
-Each says how an author can please it without writing better questions, and what is done against it.
+out. What is no item earns nothing, and what computer algebra refutes nothing but a part of `rigor`: a question that is
+wrong is neither hard nor new. What it cannot read counts as UNCHECKED of what it confirms, or the author would learn
+to write what nobody can check. Each says how an author can please it without writing better questions, and what is
+done against it.
 
 `train author_rewards FILE` prints what each gives for replies of your own.
 """
@@ -66,16 +66,16 @@ def novelty(completions: Sequence[Completion], seen: Seen, **_: Any) -> list[flo
 
 
 def rigor(completions: Sequence[Completion], **_: Any) -> list[float]:
-    """A whole item with four distinct options, one of them right (0.7), whose last step ends in the answer (0.3).
+    """A whole item (0.1), four distinct options (0.1), no false equality in its chain (0.2), exactly one option right
+    (0.3) and it the answer (0.2), the last step ending in it (0.1).
 
-    An easy question is confirmed as a hard one is: `difficulty` is the counterweight. The last step is looked at for
-    the right option or its letter and no other letter; that the steps before it prove anything is not seen, only that
-    no equality in them is false.
+    The one quality that a question which is wrong has something of, or an author that is hardly ever right would learn
+    nothing: it tells by how much. Together with its weight that is less than any confirmed question earns. Of the two
+    marks for what is right, one that cannot be read has UNCHECKED. An easy question is confirmed as a hard one is:
+    `difficulty` is the counterweight. The last step is looked at for the right option or its letter and no other
+    letter; that the steps before it prove anything is not seen, only that no equality in them is false.
     """
-    return [
-        _credit(found.verdict) * (0.7 + 0.3 * _leads(found.item)) if found.item else 0.0
-        for found in _examined(completions)
-    ]
+    return [_rigor(found) for found in _examined(completions)]
 
 
 def diversity(completions: Sequence[Completion], prompts: Sequence[Any], **_: Any) -> list[float]:
@@ -110,6 +110,18 @@ def _examined(completions: Sequence[Completion]) -> list[Examined]:
 
 def _credit(verdict: Verdict) -> float:
     return {"confirmed": 1.0, "unchecked": UNCHECKED}.get(verdict, 0.0)
+
+
+def _rigor(found: Examined) -> float:
+    if found.item is None:
+        return 0.0
+    against = found.faults.keys()
+    made = 0.1 + 0.1 * ("options_not_distinct" not in against) + 0.2 * ("false_equality" not in against)
+    if found.verdict == "unchecked":
+        made += 0.5 * UNCHECKED
+    elif not against & {"no_right_option", "several_right_options"}:
+        made += 0.3 + 0.2 * ("another_right_option" not in against)
+    return made + 0.1 * _leads(found.item)
 
 
 def _difficulty(item: Item, wanted: str) -> float:

@@ -12,7 +12,7 @@ from train.author.examine import examine
         ({"answer": "A"}, "refuted", "another_right_option"),
         ({"options": ("4", "7", "6", "15")}, "refuted", "no_right_option"),
         ({"options": ("4", "5", "6", "10/2")}, "refuted", "several_right_options"),
-        ({"options": ("4", "5", "6", " ６")}, "malformed", "options_not_distinct"),
+        ({"options": ("4", "5", "6", "６")}, "malformed", "options_not_distinct"),
         ({"steps": ("移项，3x=20-5=16。", "x=5。")}, "refuted", "false_equality"),
         ({"think": "7+8=16"}, "refuted", "false_equality"),
         ({"reflection": "7+8=16"}, "refuted", "false_equality"),
@@ -24,7 +24,7 @@ def test_an_item_has_a_verdict_and_a_reason(changed, verdict, why):
     found = examine(a_reply(an_item(**changed)))
 
     assert (found.verdict, found.why) == (verdict, why)
-    assert (found.item is None) == (verdict == "malformed")
+    assert found.item == an_item(**changed)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,7 @@ def test_an_item_has_a_verdict_and_a_reason(changed, verdict, why):
 )
 def test_thoughts_go_before_an_item_and_nothing_else_does(reply, verdict):
     assert examine(reply).verdict == verdict
+    assert (examine(reply).item is None) == (verdict == "malformed")
 
 
 def test_the_items_own_thoughts_stay_in_it():
@@ -52,5 +53,6 @@ def test_the_items_own_thoughts_stay_in_it():
 
 
 def test_what_is_wrong_is_told_to_a_person():
-    assert examine(a_reply(an_item(answer="A"))).detail == "the answer is A, right is B"
-    assert "20-5=16" in examine(a_reply(an_item(steps=("3x=20-5=16",)))).detail
+    found = examine(a_reply(an_item(answer="A", steps=("3x=20-5=16",))))
+
+    assert found.faults == {"false_equality": "20-5=16", "another_right_option": "the answer is A, right is B"}
