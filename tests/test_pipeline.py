@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from schemas import profile
 
 ROOT = Path(__file__).parents[1]
-TOPICS = ("economy", "environment", "education")
+TOPICS = ("economy", "environment", "education", "algebra")
 TINY = {
     "max_steps": 12,
     "per_device_train_batch_size": 8,
@@ -56,6 +56,39 @@ SMALL: dict[str, Any] = {
             "max_completion_length": 12,
         },
     },
+    "author_base": {"vocabulary": 400, "layers": 2, "hidden": 64, "intermediate": 64},
+    "author_sft": {
+        "fixed": ["algebra/basic/factual"],
+        "questions": 4,
+        "sampling": {"max_new_tokens": 8},
+        "watch": {"questions": 1},
+        "trainer": TINY | {"max_length": 384},
+    },
+    "author_grpo": {
+        "held_out": 4,
+        "samples": 2,
+        "watch": {"questions": 1},
+        "trainer": TINY
+        | {
+            "max_steps": 2,
+            "warmup_steps": 0,
+            "save_steps": 1,
+            "logging_steps": 1,
+            "num_generations": 4,
+            "max_completion_length": 12,
+        },
+    },
+    "author_distill": {
+        "fixed": ["algebra/basic/factual"],
+        "held_out": 2,
+        "samples": 1,
+        "rounds": 2,
+        "questions": 4,
+        "sampling": {"max_new_tokens": 8},
+        "watch": {"questions": 1},
+        "trainer": TINY | {"max_length": 384, "max_steps": 4, "save_steps": 2},
+    },
+    "author_report": {"questions": 4, "originals": 2, "sampling": {"max_new_tokens": 8}},
     "predict": {variant: {"max_new_tokens": 8} for variant in ("plain", "reasoning", "dpo", "grpo")},
 }
 
@@ -113,6 +146,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rewrite(folder, small)
     printed = dvc(folder, "repro")
     wanted = {"generate@economy", "validate", "sft@plain", "grpo", "predict@reasoning", "score", "report", "progress"}
+    wanted |= {"mix@mathematics", "author_grpo@mathematics", "author_report@mathematics"}
     assert wanted <= stages_run(printed)
     return folder
 
@@ -260,6 +294,19 @@ def test_a_topics_setting_asks_for_that_topic_alone(project: Path) -> None:
     (project / "params.yaml").write_text(before, encoding="utf-8")
 
     assert {stage for stage in would_run if stage.startswith("generate@")} == {"generate@economy"}
+
+
+def test_one_switch_leaves_the_author_out_and_the_solver_as_it_was(project: Path) -> None:
+    before = (project / "params.yaml").read_text("utf-8")
+    rewrite(project, lambda document: document.update(authors=[]))
+
+    stages = {line.split()[0] for line in dvc(project, "stage", "list").splitlines()}
+    would_run = stages_run(dvc(project, "repro", "--dry"))
+    (project / "params.yaml").write_text(before, encoding="utf-8")
+
+    assert "sft@plain" in stages
+    assert not {stage for stage in stages if stage.startswith(("author", "mix"))}
+    assert not would_run
 
 
 def test_one_topic_is_made_anew_and_the_others_keep_their_bytes(project: Path) -> None:
