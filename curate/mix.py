@@ -6,9 +6,10 @@ author.jsonl (Record), vary.jsonl, improve.jsonl (Derived), judge.jsonl (Judged)
     prompts.jsonl                    Commission: one for each cell of the author's topics, for reinforcement
     README.md                        the card
 
-Some of the questions are written after their solution, as thoughts (`thinking`), the others at once, so that the author
-can do both. Chats keep it able to talk; they are a share of all rows, as many as there are. A question held out for
-validation takes along what was made of it. A set of questions with solutions can be added, local or of the Hub.
+Some of the questions are written after thoughts (`thinking`), which are the question and its solution, the others at
+once, so that the author can do both. Chats keep it able to talk; they are a share of all rows, as many as there are. A
+question held out for validation takes along what was made of it. A set of questions with solutions can be added, local
+or of the Hub.
 """
 
 import hashlib
@@ -55,8 +56,11 @@ class Source(Params, frozen=True):
 class MixParams(Params, frozen=True):
     """How much of what."""
 
+    difficulties: tuple[Slug, ...]
+    types: tuple[Slug, ...]
+    """The cells of the author's topics that it learns to write for."""
     thinking: Share
-    """Of the questions, those written after their solution."""
+    """Of the questions, those written after thoughts."""
     conversations: Annotated[float, Meta(ge=0, lt=1)]
     """Of all rows."""
     chats: str
@@ -241,7 +245,11 @@ def main(author: Path, vary: Path, improve: Path, judge: Path, chats: Path, out_
     _check(load("prompts.author", AuthorPrompt))
     words = chat.words()
     validate = load("validate", ValidateParams)
-    records = {record.id: record for record in rows.read(author, Record)}
+    own = [topic for topic in load("split.author", tuple[Slug, ...]) if topic in words.topics]
+    cells = list(product(own, params.difficulties, params.types))
+    for cell in cells:
+        words.of(cell)
+    records = {record.id: record for record in rows.read(author, Record) if _cell(record) in cells}
     varied, bad = sound(rows.read(vary, Derived), validate)
     improved, worse = sound(rows.read(improve, Derived), validate)
     feedback = {row.id: row.judgement.feedback for row in rows.read(judge, Judged) if row.judgement}
@@ -254,11 +262,11 @@ def main(author: Path, vary: Path, improve: Path, judge: Path, chats: Path, out_
         sorts["elsewhere"] = Rows(list(more(params.questions, open_source(params.questions), words, params)), [])
     written = sum(len(of.train) for of in sorts.values())
     if not written:
-        raise Fault(f"{author}: no question for the author to learn from; see split.author and topics in params.yaml")
+        raise Fault(
+            f"{author}: no question for the author to learn from; see split.author, mix and topics in params.yaml"
+        )
     wanted = round(written * params.conversations / (1 - params.conversations))
     sorts["conversations"] = Rows(conversations(rows.read(chats, Example), wanted, params.seed), [])
-    own = load("split.author", tuple[Slug, ...])
-    cells = list(product([topic for topic in own if topic in words.topics], words.difficulties, words.types))
     train = [row for of in sorts.values() for row in of.train]
     validation = [row for of in sorts.values() for row in of.validation]
     talk = len(sorts["conversations"].train)

@@ -94,11 +94,12 @@ def improvement(
 
 
 def authored(item: Item, thinking: bool) -> Message:
-    """Return the author's turn that writes an item; with thinking, its solution goes before, as thoughts do in Qwen3.
+    """Return the author's turn that writes an item.
 
-    Without, a template that knows `enable_thinking` puts the empty block of thoughts there by itself.
+    With thinking, the question and its solution go before it, as thoughts do in Qwen3: what is to be right is worked
+    out before there are options. Without, a template that knows `enable_thinking` puts empty thoughts there by itself.
     """
-    thoughts = "<think>\n" + "\n".join(item.steps) + "\n</think>\n\n" if thinking else ""
+    thoughts = "<think>\n" + "\n".join((item.question, *item.steps)) + "\n</think>\n\n" if thinking else ""
     return Message(role="assistant", content=thoughts + write(item))
 
 

@@ -34,7 +34,7 @@ def in_a_project(a_project, monkeypatch):
     monkeypatch.chdir(a_project)
     configure("topics", **TOPICS)
     configure("split", author=["algebra", "gone"])
-    configure("mix", validation=0.0, thinking=0.5, conversations=0.25)
+    configure("mix", validation=0.0, thinking=0.5, conversations=0.25, difficulties=["basic"], types=["factual"])
 
 
 def records(count: int) -> list[Record]:
@@ -71,10 +71,10 @@ def test_a_question_is_asked_for_by_its_cell_and_answered_by_its_item():
     )
 
 
-def test_with_thinking_the_solution_comes_first():
-    item = an_item(steps=("一步", "两步"))
+def test_with_thinking_the_question_and_its_solution_come_first():
+    item = an_item(question="问？", steps=("一步", "两步"))
 
-    assert authored(item, thinking=True).content.startswith("<think>\n一步\n两步\n</think>\n\n<item>\n")
+    assert authored(item, thinking=True).content.startswith("<think>\n问？\n一步\n两步\n</think>\n\n<item>\n")
     assert authored(item, thinking=False).content.startswith("<item>\n")
 
 
@@ -144,13 +144,21 @@ def test_what_the_banks_checks_would_drop_is_not_learned():
     assert numbers()["refused"] == 1
 
 
-def test_there_is_a_commission_for_each_cell_of_the_authors_topics():
-    run()
+def test_only_the_chosen_cells_are_learned_and_each_has_its_commission():
+    configure("mix", difficulties=["basic", "advanced"], types=["factual"])
+    others = [a_record(id=f"x{n}", topic="algebra", type="evaluative", question=f"评{n}？") for n in range(5)]
+
+    run([*records(20), *others], talk=[])
 
     found = list(read("mix/prompts.jsonl", Commission))
-    assert len(found) == 15
-    assert {row.topic for row in found} == {"algebra"}
-    assert "algebra/basic/factual" in {row.id for row in found}
+    assert [row.id for row in found] == ["algebra/basic/factual", "algebra/advanced/factual"]
+    assert len(rows_of()) == 20
+
+
+def test_a_cell_that_is_not_in_the_grid_is_a_fault():
+    configure("mix", types=["poetic"])
+
+    assert run(code=1).startswith("params.yaml: types.poetic: no such key; the types are ")
 
 
 def questions_elsewhere(**changes: object) -> dict[str, object]:
@@ -190,7 +198,7 @@ def test_a_set_that_cannot_be_had_is_a_fault_and_nothing_takes_its_place(changes
 
 def test_a_bank_without_the_authors_topics_is_a_fault():
     assert run([], code=1) == (
-        "author.jsonl: no question for the author to learn from; see split.author and topics in params.yaml\n"
+        "author.jsonl: no question for the author to learn from; see split.author, mix and topics in params.yaml\n"
     )
 
 

@@ -1,5 +1,7 @@
 """Write a question of mathematics for a cell of the grid: a form draws a problem, its options are shuffled."""
 
+from contextlib import suppress
+from fractions import Fraction
 from random import Random
 
 from datagen.teacher.mathematics import forms
@@ -28,9 +30,11 @@ def compose(topic: str, difficulty: str, type: str, seed: int, *, full: bool) ->
 
 
 def write(draft: Draft, rng: Random, *, full: bool) -> Item:
-    """Return a question with its options in an order that the generator draws, and its chain."""
+    """Return a question with its options and its chain: numbers from small to large, else as the generator draws."""
     order = [draft.right, *(option for option, _ in draft.wrong)]
     rng.shuffle(order)
+    with suppress(ValueError):
+        order.sort(key=Fraction)
     a, b, c, d = order
     return chain(draft, (a, b, c, d), full=full)
 

@@ -8,9 +8,10 @@ from zlib import crc32
 from msgspec import Struct
 
 from datagen.teacher.mathematics import algebra, calculus, combinatorics, geometry, number_theory, probability
-from datagen.teacher.mathematics.problems import MOST, Family, Number, Problem, draw, fits, text, whole
+from datagen.teacher.mathematics.problems import MOST, Family, Number, Problem, draw, fits, largest, text, whole
 from schemas.faults import Fault
 
+SIZES = {"basic": 50}  # numbers that are reckoned with in the head
 DEAL = 60  # neighbouring samples of a cell that hold different problems
 LARGEST = 6  # what a value is multiplied by
 RIVALS = 60  # problems among which those that a mistake leads to the same value are looked for
@@ -47,6 +48,8 @@ class Cell(Struct, frozen=True):
     rng: Random
     number: int
     """Of the sample."""
+    most: int
+    """The largest number that its problems and their steps hold, where a family has such."""
 
     @property
     def family(self) -> Family:
@@ -57,7 +60,11 @@ class Cell(Struct, frozen=True):
         """Return a problem that the neighbouring samples do not draw."""
         hands = -(-DEAL // len(self.families))
         turn = self.number // len(self.families) % hands
-        return draw(self.family, self.rng, lambda problem: crc32(problem.sought.encode()) % hands == turn)
+
+        def dealt(problem: Problem) -> bool:
+            return crc32(problem.sought.encode()) % hands == turn
+
+        return draw(self.family, self.rng, lambda p: dealt(p) and largest(p) <= self.most, dealt)
 
 
 def cell(topic: str, difficulty: str, rng: Random, number: int) -> Cell:
@@ -65,7 +72,7 @@ def cell(topic: str, difficulty: str, rng: Random, number: int) -> Cell:
     families = FAMILIES[topic].get(difficulty)
     if families is None:
         raise Fault(f"no problems of {topic} at difficulty '{difficulty}'")
-    return Cell(families, rng, number)
+    return Cell(families, rng, number, SIZES.get(difficulty, MOST))
 
 
 def value(cell: Cell) -> Draft:

@@ -1,5 +1,6 @@
 """A problem of mathematics: what is sought, its value, the steps to it and the mistakes that are made on the way."""
 
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from random import Random
@@ -12,6 +13,7 @@ Mistake = tuple[Number, str]
 
 LEAST, MOST, FINEST = -99, 999, 400  # values that a question may hold, and the greatest denominator
 TRIES = 600
+_NUMBER = re.compile("[0-9]+")
 
 
 class Problem(Struct, frozen=True):
@@ -39,17 +41,27 @@ Family = Callable[[Random], Problem | None]
 """What draws a problem; None for a draw that makes none."""
 
 
-def draw(family: Family, rng: Random, fit: Callable[[Problem], bool] = lambda problem: True) -> Problem:
-    """Return a problem of a family with values of a fair size and three mistakes or more, one that fits if any does."""
-    found = None
+def draw(family: Family, rng: Random, *wished: Callable[[Problem], bool]) -> Problem:
+    """Return a problem of a family with values of a fair size and three mistakes or more.
+
+    It is one that is as wished if any is; of several wishes the first counts most, and those after it take its place
+    where no problem fulfils it.
+    """
+    found: dict[int, Problem] = {}
     for _ in range(TRIES):
         problem = family(rng)
         if problem and fits(problem.value) and len(problem.slips()) >= 3:
-            if fit(problem):
+            rank = next((n for n, wish in enumerate(wished) if wish(problem)), len(wished))
+            if rank == 0:
                 return problem
-            found = found or problem
-    assert found is not None, family.__name__
-    return found
+            found.setdefault(rank, problem)
+    assert found, family.__name__
+    return found[min(found)]
+
+
+def largest(problem: Problem) -> int:
+    """Return the largest number that is written in a problem or its steps."""
+    return max(map(int, _NUMBER.findall("".join((problem.sought, *problem.steps)))), default=0)
 
 
 def fits(value: Number) -> bool:
