@@ -265,8 +265,10 @@ def _laid_out(
     """Lay out the rows that a round is trained on; of nothing to learn from, those that are replayed alone."""
     params = task.params
 
-    def rows_() -> list[Example]:
-        fresh = fitting(rounds.lessons(of, task.words, params.thinking, draw))
+    def in_order() -> list[Example]:
+        made = rounds.lessons(of, task.words, params.thinking, draw)
+        fresh = fitting(made)
+        rows.write_json(of.folder / "lessons.json", {"lessons": len(made), "too_long": len(made) - len(fresh)})
         if not fresh and not params.replay:
             raise Fault(
                 f"{SECTION}: {of.folder.name}: of {len(of.read('written', Written))} questions there is none to learn "
@@ -275,7 +277,7 @@ def _laid_out(
         again = replay if params.replay else ()
         return rounds.drawn(fresh, again, count, params.replay, params.times, draw)
 
-    of.once("rows", rows_)
+    of.once("rows", in_order)
 
 
 def _fitting(task: Task, limit: int | None) -> Fitting:
@@ -312,10 +314,11 @@ def _trained(task: Task, data: Any, validation: Any, steps: int) -> tuple[Any, d
 
 def _said(one: Mapping[str, Any]) -> str:
     marked = "" if one["mean"] is None else f", mean {one['mean']:.2f}, {one['approved']:.0%} approved"
+    fits = f", {one['too_long']} of {one['lessons']} lessons too long" if one["too_long"] else ""
     alone = "" if any(one["learned"].values()) else "; nothing to learn from, replay alone"
     return (
         f"{one['sent']} of {one['written']} sent{marked}, {one['improved']} improved, {one['varied']} varied, "
-        f"{one['asked_now']} requests asked now{alone}"
+        f"{one['asked_now']} requests asked now{fits}{alone}"
     )
 
 

@@ -6,6 +6,7 @@
     improved.jsonl    Derived, from `datagen.improve`
     finished.jsonl    Record: improved, or good as it was; these are varied
     varied.jsonl      Derived, from `datagen.vary`
+    lessons.json      how many rows that makes, and how many of them are too long for the author
     rows.jsonl        Example: what is learned, in the order of the steps
 
 Each file is written once and whole, so that a run that goes on asks the same and learns the same. The teacher is asked
@@ -100,14 +101,17 @@ def ask(module: str, words: Iterable[object], stage: str) -> None:
     """
     env = {"DVC_STAGE": stage, **os.environ}
     with subprocess.Popen([sys.executable, "-m", module, *map(str, words)], env=env, process_group=0) as child:
-        while True:
+        stopped, status = False, None
+        while status is None:
             try:
                 status = child.wait()
-                break
             except KeyboardInterrupt:
+                stopped = True
                 child.send_signal(signal.SIGINT)
     if status:
         raise SystemExit(status)
+    if stopped:  # there was nothing left to ask
+        raise KeyboardInterrupt
 
 
 def identified(commission: Commission, item: Item, teacher: str) -> Record:
@@ -197,14 +201,17 @@ def drawn(
 def figures(of: Round) -> dict[str, Any]:
     """Return what came of a round."""
     replies, learned = of.read("written", Written), of.read("rows", Example)
+    improved, varied = (of.read(name, Derived) for name in ("improved", "varied"))
     return {
         "written": len(replies),
         "verdicts": shares(replies),
         "sent": len(of.read("records", Record)),
         **marks(list(of.judgements().values())),
-        "improved": len(of.read("improved", Derived)),
-        "varied": len(of.read("varied", Derived)),
+        "improved": len(improved),
+        "varied": len(varied),
+        "refuted_back": len(improved) + len(varied) - len(sound(improved)) - len(sound(varied)),
         "finished": len(of.read("finished", Record)),
+        **json.loads((of.folder / "lessons.json").read_bytes()),
         "learned": {kind: sum(row.id.endswith(f"/{kind}") for row in learned) for kind in KINDS},
         "replayed": sum(not row.id.endswith(tuple(f"/{kind}" for kind in KINDS)) for row in learned),
         **of.asked(),
