@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from datagen.teacher.mathematics.compose import compose
 from schemas import chain, profile, rows
 from schemas.chain import MARKS, write
 from schemas.chat import authored
 from schemas.faults import Fault
-from schemas.record import Commission, Example, Item
+from schemas.record import Commission, Example, Item, Record
 from schemas.repair import split_thoughts
 from tests.datagen.builders import handed_over, scripted
 from tests.datagen.conftest import serving, until
 from tests.train.conftest import ROOT, run
 from tests.train.test_survive import begun, killed, same_bytes, started
 from train import author_distill, author_sft
-from train.author.rounds import Sample
+from train.author.rounds import Round, Sample
 from train.author_distill import Near
 
 FEW = ("data/few/train.jsonl", "data/few/train.jsonl", "data/few/prompts.jsonl")
@@ -50,7 +50,7 @@ TRAINER = {
     "logging_steps": 2,
     "save_steps": 2,
 }
-LEARNING = TRAINER | {"max_length": 384, "max_steps": 80, "per_device_train_batch_size": 6, "learning_rate": 5e-3, "save_steps": 100}
+LEARNING = TRAINER | {"max_steps": 80, "per_device_train_batch_size": 6, "learning_rate": 5e-3, "save_steps": 80}
 
 
 class Teacher:
@@ -180,18 +180,24 @@ def test_killed_twice_it_goes_on_in_its_round_asks_nothing_twice_and_is_the_same
 
 def test_ctrl_c_reaches_the_asking_which_says_what_is_left(taught, tmp_path):
     taught.heard, taught.seconds = [], 0.5
-    command = [sys.executable, "-m", "train.author_distill", *stage("stopped")]
+    of = Round(tmp_path)
+    place = {"topic": "algebra", "difficulty": "basic", "type": "factual", "teacher": "test", "repairs": ()}
+    items = [compose("algebra", "basic", "factual", seed, full=False) for seed in range(4)]
+    rows.write(of.path("records"), [Record(**asdict(item), **place, id=f"r{n}") for n, item in enumerate(items)])
+    words = "'judge', 'judged', 'records'"
+    asking = f"from train.author.rounds import *; Round(Path({str(tmp_path)!r})).ask('author_distill', {words})"
     env = os.environ | {"DVC_ROOT": str(tmp_path)}
-    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", asking], env=env, stderr=subprocess.PIPE, text=True)
 
-    until(lambda: any("（improve）" in first for first in taught.heard))
+    until(lambda: len(taught.heard) == 1)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     taught.seconds = 0.05
 
     assert process.returncode == 130
-    assert re.search(r"improve: interrupted; 1 of \d are in the store, \d are left; the same command goes on", said)
-    assert not Path("models/stopped").exists()
+    assert "judge: interrupted; 1 of 4 are in the store, 3 are left; the same command goes on from there" in said
+    assert len(taught.heard) == 1
+    assert not of.path("judged").exists()
 
 
 def test_a_teacher_that_fails_stops_it_with_a_line_of_its_own(taught, tmp_path, changed, monkeypatch, capfd):
