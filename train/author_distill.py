@@ -161,15 +161,10 @@ def _check_on_policy(
     yield from ready.training(SECTION, params, start)
     args, found = ready.settings(DistillationConfig, SECTION, params.trainer, _ours(params, Path("unused")), anywhere)
     yield from found
-    if args and commissions.rows:
-        count = (len(commissions.rows) - params.held_out) * len(set(params.thinking))
-        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        if count < batch:
-            yield ready.wrong(
-                f"{where}.trainer: a step takes {batch} prompts, there are {count}: TRL would train on none; lower "
-                "per_device_train_batch_size or gradient_accumulation_steps"
-            )
-        yield from ready.plan(SECTION, args, count)
+    if args:
+        yield from ready.plan(SECTION, args, None)
+    if args and args.max_steps < 1:
+        yield ready.wrong(f"{where}.trainer.max_steps: how many steps, of prompts that come again and again; add it")
     if not params.local_teacher:
         yield ready.wrong(f"{where}.local_teacher: null; on_policy needs a model at hand, its folder")
         return
@@ -183,7 +178,7 @@ def _check_on_policy(
 
 
 def _ours(params: AuthorDistillParams, place: Path) -> dict[str, Any]:
-    return {"output_dir": str(place), "seed": params.seed}
+    return {"output_dir": str(place), "seed": params.seed, "shuffle_dataset": False}
 
 
 # By rounds
@@ -328,7 +323,7 @@ def _said(one: Mapping[str, Any]) -> str:
 def on_policy(task: Task) -> Learned:
     """Let the author write, and draw its distributions to those of a teacher at hand."""
     from datasets import Dataset
-    from trl import DistillationTrainer
+    from trl import DistillationConfig, DistillationTrainer
 
     params, tokenizer = task.params, task.tokenizer
     teacher, _ = models.load(params, str(params.local_teacher), train=False, cpu=bool(params.trainer.get("use_cpu")))
@@ -343,13 +338,16 @@ def on_policy(task: Task) -> Learned:
             return models.token_ids(tokenizer, prompts), None, {}  # as texts: some think and some do not
 
     def make(settings: dict[str, Any]) -> Any:
-        data, held = (Dataset.from_dict({"prompt": asked(given)}) for given in (task.told, task.held))
+        args = config(DistillationConfig, SECTION, settings, **_ours(params, task.place))
+        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        # One epoch, however long: the orders of later ones are not those of a run that goes on in them.
+        prompts = islice(rounds.passes(asked(task.told), random.Random(params.seed)), args.max_steps * batch)
         return Distilling(
             model=task.network,
             teacher_model=teacher,
-            args=_distillation(params, settings, task.place),
-            train_dataset=data,
-            eval_dataset=held,
+            args=args,
+            train_dataset=Dataset.from_dict({"prompt": list(prompts)}),
+            eval_dataset=Dataset.from_dict({"prompt": asked(task.held)}),
             processing_class=tokenizer,
         )
 
@@ -373,12 +371,6 @@ def on_policy(task: Task) -> Learned:
         "verdicts": {"before": writing.shares(before), "after": writing.shares(after)},
     }
     return trainer, figures, after
-
-
-def _distillation(params: AuthorDistillParams, settings: dict[str, Any], place: Path) -> Any:
-    from trl import DistillationConfig
-
-    return config(DistillationConfig, SECTION, settings, **_ours(params, place))
 
 
 @click.command(help=__doc__.partition("\n")[0])

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from msgspec.structs import asdict, replace
 
@@ -243,19 +244,41 @@ def test_no_commissions_are_a_fault(fluent, tmp_path):
         run(author_distill.main, *FEW[:2], tmp_path / "prompts.jsonl", *stage("never")[3:])
 
 
-def test_on_policy_the_author_comes_nearer_to_a_teacher_at_hand(fluent, changed, monkeypatch, tmp_path):
+def test_on_policy_the_author_comes_nearer_to_a_teacher_at_hand_and_interrupted_it_comes_as_near(
+    fluent, changed, monkeypatch, tmp_path
+):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     alone = {name: value for name, value in TRAINER.items() if name != "max_length"}
-    trainer = alone | {"max_steps": 20, "max_completion_length": 64, "learning_rate": 1e-3, "save_steps": 10}
-    sampling = {"max_new_tokens": 64, "temperature": 1.0}
+    trainer = alone | {"max_steps": 16, "max_completion_length": 48, "learning_rate": 1e-3, "save_steps": 6}
+    sampling = {"max_new_tokens": 48, "temperature": 1.0}
     local = {"method": "on_policy", "local_teacher": "models/fluent", "sampling": sampling, "trainer": trainer}
     changed({"author_distill": local})
-
     astray("models/fluent", "models/astray")
 
     run(author_distill.main, *FEW, "models/astray", "models/near", "metrics/near.json")
+    interrupted_at(14, monkeypatch)
+    with pytest.raises(click.Abort):
+        run(author_distill.main, *FEW, "models/astray", "models/again", "metrics/again.json")
+    run(author_distill.main, *FEW, "models/astray", "models/again", "metrics/again.json")
 
     found = figures("near")
-    assert found["steps"] == 20
+    assert found["steps"] == 16
     assert found["divergence_after"]["mean"] < 0.8 * found["divergence_before"]["mean"]
     assert len(list(rows.read("models/near/samples.jsonl", Near))) == 2
+    assert figures("again")["resumed_at"] == 12
+    assert same_bytes(Path("models/again"), Path("models/near"))
+
+
+def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Ctrl-C come in a step of the next training."""
+    from transformers import Trainer
+
+    real, steps = Trainer.training_step, []
+
+    def training_step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        steps.append(True)
+        if len(steps) == step:
+            raise KeyboardInterrupt
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "training_step", training_step)

@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
@@ -47,6 +48,7 @@ KINDS = ("write", "improve", "vary")
 
 
 S = TypeVar("S", bound=Written)
+T = TypeVar("T")
 
 
 class Sample(Written, frozen=True):
@@ -187,15 +189,17 @@ def drawn(
     few, more is replayed, if there is anything to replay.
     """
     wanted = count - round(count * share) if replay else count
-    found: list[Example] = []
-    for turn in range(wanted if fresh else 0):
-        if len(found) >= wanted or (turn >= times and replay):
-            break
-        found += draw.sample(fresh, len(fresh))
-    found = found[:wanted]
-    found += draw.choices(replay, k=count - len(found)) if replay else []
+    most = min(wanted, times * len(fresh)) if replay else wanted
+    found = list(islice(passes(fresh, draw), most))
+    found += draw.choices(replay, k=count - most) if replay else []
     draw.shuffle(found)
     return found
+
+
+def passes(pool: Sequence[T], draw: random.Random) -> Iterator[T]:
+    """Yield all of a pool again and again, each time in another order."""
+    while pool:
+        yield from draw.sample(pool, len(pool))
 
 
 def figures(of: Round) -> dict[str, Any]:
