@@ -3,7 +3,7 @@
 author.jsonl (Record), vary.jsonl, improve.jsonl (Derived), judge.jsonl (Judged), chats (Example) → a folder, metrics:
 
     train.jsonl, validation.jsonl    Example: a cell, the question written for it; an item, what was made of it; chats
-    prompts.jsonl                    Commission: one for each cell of the author's topics, for reinforcement
+    prompts.jsonl                    Commission: some for each cell, for reinforcement
     README.md                        the card
 
 Some of the questions are written after thoughts (`thinking`), which are the question and its solution, the others at
@@ -29,7 +29,7 @@ from curate.convert import whole_folder
 from schemas import chat, rows
 from schemas.chat import Cell, Words
 from schemas.faults import Fault
-from schemas.params import AuthorPrompt, Count, Params, Share, load
+from schemas.params import AuthorPrompt, Count, Params, Positive, Share, load
 from schemas.record import Commission, Derived, Example, Judged, Message, Record, Slug
 
 FILES = ("train.jsonl", "validation.jsonl", "prompts.jsonl", "README.md")
@@ -65,6 +65,8 @@ class MixParams(Params, frozen=True):
     """Of all rows."""
     chats: str
     """The file they are drawn from."""
+    commissions: Positive
+    """Of each cell, for reinforcement, which draws among them and holds some out."""
     validation: Share
     """Of the bank's questions."""
     questions: Source | None
@@ -141,12 +143,12 @@ def conversations(chats: Iterable[Example], count: int, seed: int) -> list[Examp
     return sorted(chats, key=lambda row: draw(seed, row.id, row.messages[-2].content))[:count]
 
 
-def commissions(cells: Iterable[Cell], words: Words) -> Iterator[Commission]:
-    """Yield what the author is told for each cell."""
-    for cell in cells:
+def commissions(cells: Iterable[Cell], words: Words, each: int) -> Iterator[Commission]:
+    """Yield what the author is told for each cell, so many times."""
+    for cell, n in product(cells, range(each)):
         topic, difficulty, type_ = cell
         prompt = chat.commission(words.prompt, *words.of(cell))
-        yield Commission(id="/".join(cell), topic=topic, difficulty=difficulty, type=type_, prompt=prompt)
+        yield Commission(id=f"{'/'.join(cell)}/{n}", topic=topic, difficulty=difficulty, type=type_, prompt=prompt)
 
 
 def parted(found: Iterable[tuple[str, Example]], params: MixParams) -> Rows:
@@ -277,12 +279,12 @@ def main(author: Path, vary: Path, improve: Path, judge: Path, chats: Path, out_
         "share_of_conversations": round(talk / len(train), 4),
         "thinking": sum(row.messages[-1].content.startswith("<think>") for row in train),
         "refused": bad + worse,
-        "commissions": len(cells),
+        "commissions": len(cells) * params.commissions,
     }
     with whole_folder(out_dir, FILES) as made:
         rows.write(made / "train.jsonl", train)
         rows.write(made / "validation.jsonl", validation)
-        rows.write(made / "prompts.jsonl", commissions(cells, words))
+        rows.write(made / "prompts.jsonl", commissions(cells, words, params.commissions))
         (made / "README.md").write_text(about(numbers, Counter(r.topic for r in records.values())), encoding="utf-8")
     rows.write_json(metrics_file, numbers)
     short = f", {wanted - talk:,} conversations fewer than wanted" if talk < wanted else ""

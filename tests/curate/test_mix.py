@@ -151,7 +151,9 @@ def test_only_the_chosen_cells_are_learned_and_each_has_its_commission():
     run([*records(20), *others], talk=[])
 
     found = list(read("mix/prompts.jsonl", Commission))
-    assert [row.id for row in found] == ["algebra/basic/factual", "algebra/advanced/factual"]
+    assert [row.id for row in found] == [
+        f"algebra/{level}/factual/{n}" for level in ("basic", "advanced") for n in range(8)
+    ]
     assert len(rows_of()) == 20
 
 
