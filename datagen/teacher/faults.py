@@ -8,8 +8,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from datagen.teacher.mathematics.replies import complete
-from datagen.teacher.replies import Refusal
+from datagen.teacher.mathematics.replies import MATHEMATICS
+from datagen.teacher.replies import Refusal, complete
 from schemas.params import Count, Share
 
 Amount = Annotated[float, Meta(ge=0)]
@@ -103,7 +103,7 @@ def reply_to(body: bytes, faults: Faults, fault: str | None) -> tuple[str, bytes
         return fault, CHOICELESS
     if fault in FIRST_TURN and b'"assistant"' in body and not faults.stubborn:
         fault = None
-    reply = complete(body, spoil=fault == "malformed")
+    reply = complete(body, spoil=fault == "malformed", others=MATHEMATICS)
     if isinstance(reply, Refusal):
         return "bad_request", reply
     return fault or "ok", _halved(reply) if fault == "length" else reply

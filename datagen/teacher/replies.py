@@ -8,8 +8,9 @@ then a complaint) gets the reply that it was first asked for.
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
+from types import MappingProxyType
 from typing import Literal
 from xml.sax.saxutils import escape
 
@@ -27,7 +28,7 @@ from datagen.teacher.translate import translate
 from datagen.teacher.vary import VARIATIONS, Wish, vary
 from schemas.chain import Malformed, parse, write
 from schemas.faults import Fault
-from schemas.record import LETTERS, Item
+from schemas.record import LETTERS, Item, Judgement, Options
 
 
 class _Part(Struct):
@@ -75,11 +76,14 @@ class Asked(Struct, frozen=True):
     target: str = ""
 
 
+Reply = Callable[[Asked, str, int], str]
+"""From what is asked, the message and the seed to the reply; Fault where the message cannot be answered."""
+
+
 class Kind(Struct, frozen=True):
     """A kind of request."""
 
-    reply: Callable[[Asked, str, int], str]
-    """From what is asked, the message and the seed to the reply; Fault where the message cannot be answered."""
+    reply: Reply
     markers: tuple[str, ...] = ()
     """The markers it needs besides topic, difficulty and type."""
 
@@ -123,8 +127,13 @@ def asked(text: str) -> Asked | Refusal:
     return Asked(**{name: found[name] for name in needed})
 
 
-def complete(body: bytes, *, spoil: bool = False) -> bytes | Refusal:
-    """Return the completion JSON for a request's JSON; `spoil` breaks the XML within."""
+def complete(
+    body: bytes, *, spoil: bool = False, others: Mapping[str, Mapping[str, Reply]] = MappingProxyType({})
+) -> bytes | Refusal:
+    """Return the completion JSON for a request's JSON; `spoil` breaks the XML within.
+
+    `others`: by topic, and then by kind, who replies in place of the fact sheets.
+    """
     try:
         call = msgspec.json.decode(body, type=_Call)
     except msgspec.DecodeError as error:
@@ -136,7 +145,8 @@ def complete(body: bytes, *, spoil: bool = False) -> bytes | Refusal:
     if isinstance(wanted, Refusal):
         return wanted
     try:
-        content = KINDS[wanted.kind].reply(wanted, first, call.seed)
+        reply = others.get(wanted.topic, {}).get(wanted.kind, KINDS[wanted.kind].reply)
+        content = reply(wanted, first, call.seed)
     except Fault as fault:
         return Refusal(400, fault.message)
     if spoil:
@@ -173,47 +183,72 @@ def _write(wanted: Asked, text: str, seed: int) -> str:
 
 def _verify(wanted: Asked, text: str, seed: int) -> str:
     """Answer a question of which nothing but the options is shown."""
-    found = _QUESTION.search(text)
-    if found is None:
-        raise Fault("the first user message has no lines '问题：…' and 'A. …' to 'D. …'")
-    stem, a, b, c, d = (part.strip() for part in found.groups())
-    options, sheet = (a, b, c, d), read(wanted.topic)
+    stem, options = shown(text)
+    sheet = read(wanted.topic)
     question = answer.question(wanted.topic, stem)
     at = answer.solve(sheet, question, options)
     item = chains.write(stem, options, at, reason(sheet, question, options, at), Random(stem), full=False)
+    return answered(item)
+
+
+def _judge(wanted: Asked, text: str, seed: int) -> str:
+    return judged(judge(wanted.topic, wanted.difficulty, item_of(text)))
+
+
+def _improve(wanted: Asked, text: str, seed: int) -> str:
+    return write(improve(wanted.topic, item_of(text), feedback(text), full=wanted.chain == "full"))
+
+
+def _vary(wanted: Asked, text: str, seed: int) -> str:
+    return write(vary(item_of(text), wish(wanted, seed)))
+
+
+def _contrast(wanted: Asked, text: str, seed: int) -> str:
+    return write(contrast(wanted.topic, item_of(text), wanted.contrast, seed, full=wanted.chain == "full"))
+
+
+def _translate(wanted: Asked, text: str, seed: int) -> str:
+    return write(translate(item_of(text), wanted.target))
+
+
+def answered(item: Item) -> str:
+    """Write how a question was answered."""
     steps = "".join(f'<step n="{n}">{escape(step)}</step>' for n, step in enumerate(item.steps, 1))
     return f"<answer>\n<reasoning>{steps}</reasoning>\n<output>{item.answer}</output>\n</answer>"
 
 
-def _judge(wanted: Asked, text: str, seed: int) -> str:
-    marks = msgspec.structs.asdict(judge(wanted.topic, wanted.difficulty, _item(text)))
+def judged(judgement: Judgement) -> str:
+    """Write a judgement."""
+    marks = msgspec.structs.asdict(judgement)
     lines = "\n".join(f"<{name}>{escape(str(mark))}</{name}>" for name, mark in marks.items())
     return f"<judgement>\n{lines}\n</judgement>"
 
 
-def _improve(wanted: Asked, text: str, seed: int) -> str:
-    feedback = _FEEDBACK.search(_ITEM.sub("", text))
-    if feedback is None:
-        raise Fault("the first user message has no line '意见：…'")
-    return write(improve(wanted.topic, _item(text), feedback[1], full=wanted.chain == "full"))
-
-
-def _vary(wanted: Asked, text: str, seed: int) -> str:
+def wish(wanted: Asked, seed: int) -> Wish:
+    """Return the variation that is asked for."""
     full = wanted.chain == "full"
-    wish = Wish(wanted.topic, wanted.difficulty, wanted.type, wanted.variation, seed, full)
-    return write(vary(_item(text), wish))
+    return Wish(wanted.topic, wanted.difficulty, wanted.type, wanted.variation, seed, full)
 
 
-def _contrast(wanted: Asked, text: str, seed: int) -> str:
-    return write(contrast(wanted.topic, _item(text), wanted.contrast, seed, full=wanted.chain == "full"))
+def shown(text: str) -> tuple[str, Options]:
+    """Return the question and the options that a message shows; Fault if it shows none."""
+    found = _QUESTION.search(text)
+    if found is None:
+        raise Fault("the first user message has no lines '问题：…' and 'A. …' to 'D. …'")
+    stem, a, b, c, d = (part.strip() for part in found.groups())
+    return stem, (a, b, c, d)
 
 
-def _translate(wanted: Asked, text: str, seed: int) -> str:
-    return write(translate(_item(text), wanted.target))
+def feedback(text: str) -> str:
+    """Return what a message says of the item that it hands over; Fault if it says nothing."""
+    found = _FEEDBACK.search(_ITEM.sub("", text))
+    if found is None:
+        raise Fault("the first user message has no line '意见：…'")
+    return found[1]
 
 
-def _item(text: str) -> Item:
-    """The item that a message hands over."""
+def item_of(text: str) -> Item:
+    """Return the item that a message hands over; Fault if there is none that can be read."""
     found = _ITEM.search(text)
     if found is None:
         raise Fault("the first user message hands over no <item>")
