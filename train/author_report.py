@@ -226,24 +226,30 @@ def _questions(authors: Sequence[Author]) -> Iterator[Part]:
             for looked, before in zip(last.looked, first.looked, strict=True)
         )
     )
-    names = tuple(QUALITIES)
+    every = [(one.name, looked) for one in authors for looked in one.looked]
     yield Table(
         "After each training, for the same commissions",
-        ("author", "way", *VERDICTS, *names, "sum", "balance"),
+        ("author", "way", *VERDICTS),
+        tuple((name, _way(looked), *(looked.verdicts[verdict] for verdict in VERDICTS)) for name, looked in every),
+        ("", "", *["{:.1%}"] * len(VERDICTS)),
+        note="Confirmed: computer algebra finds the answer right, and the only one. Unchecked: it cannot read the "
+        "question. Refuted: it finds another answer, or a false step. Malformed: no item with four options.",
+    )
+    names = tuple(QUALITIES)
+    yield Table(
+        "Their qualities",
+        ("author", "way", *names, "sum", "balance"),
         tuple(
             (
-                *(one.name, _way(looked)),
-                *(looked.verdicts[name] for name in VERDICTS),
-                *(looked.qualities.get(name) for name in names),
+                *(name, _way(looked)),
+                *(looked.qualities.get(quality) for quality in names),
                 *(looked.total, balance(looked.qualities)),
             )
-            for one in authors
-            for looked in one.looked
+            for name, looked in every
         ),
-        ("", "", *["{:.1%}"] * len(VERDICTS), *["{:.3f}"] * (len(names) + 2)),
-        note="Confirmed: computer algebra finds the answer right, and the only one. Unchecked: it cannot read the "
-        "question. The qualities are means over all replies, of which a wrong one has nothing. Balance: the least "
-        "quality over the greatest.",
+        ("", "", *["{:.3f}"] * (len(names) + 2)),
+        note="Means over all replies, of which a wrong one has next to nothing. A question that is one of those it was "
+        "taught is not new. Balance: the least quality over the greatest.",
     )
     way = {one.name: one.way for one in authors if len(one.way) > 1}
     for name, points in way.items():
