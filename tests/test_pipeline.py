@@ -56,9 +56,15 @@ SMALL: dict[str, Any] = {
             "max_completion_length": 12,
         },
     },
+    "mix": {
+        "difficulties": ["basic", "advanced"],
+        "types": ["factual", "conceptual", "evaluative"],
+        "commissions": 2,
+        "validation": 0.2,
+    },
     "author_base": {"vocabulary": 400, "layers": 2, "hidden": 64, "intermediate": 64},
     "author_sft": {
-        "fixed": ["algebra/basic/factual"],
+        "fixed": ["algebra/basic/factual/0"],
         "questions": 4,
         "sampling": {"max_new_tokens": 8},
         "watch": {"questions": 1},
@@ -79,7 +85,7 @@ SMALL: dict[str, Any] = {
         },
     },
     "author_distill": {
-        "fixed": ["algebra/basic/factual"],
+        "fixed": ["algebra/basic/factual/0"],
         "held_out": 2,
         "samples": 1,
         "rounds": 2,
