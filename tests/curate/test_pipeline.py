@@ -22,8 +22,9 @@ STAGES = (
     " data/gated.jsonl data/rejects/gate.jsonl metrics/gate.json",
     "balance data/gated.jsonl data/balanced.jsonl data/rejects/balance.jsonl metrics/balance.json",
     "split data/balanced.jsonl data/train.jsonl data/rollout.jsonl data/validation.jsonl data/test.jsonl"
-    " data/sides.jsonl data/rejects/split.jsonl metrics/split.json",
-    "convert data/train.jsonl data/rollout.jsonl data/validation.jsonl data/test.jsonl data/sets metrics/convert.json",
+    " data/author.jsonl data/sides.jsonl data/rejects/split.jsonl metrics/split.json",
+    "convert data/train.jsonl data/rollout.jsonl data/validation.jsonl data/test.jsonl data/author.jsonl"
+    " data/sets metrics/convert.json",
     "pairs data/train.jsonl data/rollout.jsonl data/asked/contrast.jsonl data/asked/improve.jsonl"
     " data/asked/judge.jsonl data/attempts.jsonl data/pairs data/rejects/pairs.jsonl metrics/pairs.json",
 )
@@ -67,7 +68,8 @@ def test_the_same_input_gives_the_same_bytes(a_project):
     stages = {name.removeprefix("metrics/") for name in first if name.startswith("metrics/")}
     assert stages == {f"{stage.split()[0]}.json" for stage in STAGES}
     empty = {name.removeprefix("data/") for name in first if not first[name]}
-    assert {name for name in empty if not name.startswith("rejects/")} == {f"{name}.jsonl" for name in ASKED}
+    nothing = {f"{name}.jsonl" for name in (*ASKED, "author")}
+    assert {name for name in empty if not name.startswith("rejects/")} == nothing
 
 
 def test_help_answers_at_once(a_project):

@@ -193,7 +193,7 @@ def test_an_edit_is_checked_without_being_written(tmp_path: Path, monkeypatch):
     reply = Client(project, monkeypatch).post("/check", json=edit, headers=OWN)
 
     failed = [{"code": "question_too_short", "detail": "3 characters, at least 6"}]
-    assert reply.json() == {"passed": 17, "failed": failed, "changed": True}
+    assert reply.json() == {"passed": 18, "failed": failed, "changed": True}
     assert project.decided() == []
 
 

@@ -129,7 +129,7 @@ def test_an_edit_is_checked_as_it_is_typed_and_saved_when_it_passes(driver, tmp_
         assert page.is_open("editing")
         page.keys("该决议是在哪一年通过的呢？")
         page.until(page.can_save)
-        assert "passes all 18 checks" in page.text("#edit-checks")
+        assert "passes all 19 checks" in page.text("#edit-checks")
         screenshot(driver, "review-edit")
         page.chord(Keys.ENTER)
         page.until(lambda: page.count() == "1 of 12" and not page.is_open("editing"))
