@@ -9,7 +9,7 @@ import textwrap
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from schemas.chain import ANSWER, ITEM, JUDGEMENT, MAX_BYTES, Malformed, parse, parse_as, write
@@ -147,19 +147,21 @@ JUDGED = (
 
 @st.composite
 def spoilt(draw, replies):
-    """A reply, and what becomes of it by one to four faults."""
+    """A reply, what becomes of it by one to four faults, and how many those are."""
     reply = spoiled = draw(replies)
     faults = draw(st.lists(st.sampled_from(sorted(set(FAULTS) - NEW_TEXT)), min_size=1, max_size=4))
     sections = [name for name in faults if name.startswith("CDATA")]
     for fault in [name for name in faults if name not in sections] + sections[:1]:  # so that no other changes its text
         spoiled = FAULTS[fault](spoiled, lambda size: draw(st.integers(0, size - 1)))
-    return reply, spoiled
+    return reply, spoiled, len(faults)
 
 
 @settings(max_examples=300)
 @given(spoilt(ITEMS.map(write)))
 def test_after_any_faults_the_texts_are_those_that_went_in_or_the_reply_is_refused(replies):
-    item = parse(replies[0])
+    item, strict = parse(replies[0]), parse(replies[1])
+    # Several faults can make another whole document, one step of two: nothing tells it from one that was meant.
+    assume(replies[2] == 1 or isinstance(strict, Malformed) or strict == item)
 
     found = mend(replies[1])
 
