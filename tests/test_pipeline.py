@@ -29,6 +29,14 @@ TINY = {
     "gradient_checkpointing": False,
     "use_cpu": True,
 }
+REINFORCED = TINY | {
+    "max_steps": 2,
+    "warmup_steps": 0,
+    "save_steps": 1,
+    "logging_steps": 1,
+    "num_generations": 4,
+    "max_completion_length": 12,
+}
 SMALL: dict[str, Any] = {
     **{kind: {"rows": 12} for kind in ("verify", "judge", "improve", "vary", "contrast", "translate")},
     "split": {"test": 0.2, "validation": 0.1, "rollout": 0.1},
@@ -46,15 +54,7 @@ SMALL: dict[str, Any] = {
     "grpo": {
         "held_out": 4,
         "samples": 2,
-        "trainer": TINY
-        | {
-            "max_steps": 2,
-            "warmup_steps": 0,
-            "save_steps": 1,
-            "logging_steps": 1,
-            "num_generations": 4,
-            "max_completion_length": 12,
-        },
+        "trainer": REINFORCED,
     },
     "mix": {
         "difficulties": ["basic", "advanced"],
@@ -74,15 +74,7 @@ SMALL: dict[str, Any] = {
         "held_out": 4,
         "samples": 2,
         "watch": {"questions": 1},
-        "trainer": TINY
-        | {
-            "max_steps": 2,
-            "warmup_steps": 0,
-            "save_steps": 1,
-            "logging_steps": 1,
-            "num_generations": 4,
-            "max_completion_length": 12,
-        },
+        "trainer": REINFORCED,
     },
     "author_distill": {
         "fixed": ["algebra/basic/factual/0"],
