@@ -133,15 +133,12 @@ def prepared(section: str, kind: Any, path: Path, model: str, steps: int) -> tup
     import msgspec
 
     from schemas.params import load
-    from train import model as models
-    from train.compiled import compile_layers
+    from train.fit import loaded
 
     params = load(section, kind, path)
     trainer = {name: value for name, value in params.trainer.items() if name not in OF_A_WHOLE_RUN}
     trainer |= {"max_steps": steps, "logging_steps": 1, "save_strategy": "no", "eval_strategy": "no"}
-    network, tokenizer = models.load(params, model, train=True, seed=7)
-    if params.compile:
-        compile_layers(network)
+    network, tokenizer = loaded(params, model)
     return msgspec.structs.replace(params, trainer=trainer), network, tokenizer
 
 

@@ -31,8 +31,7 @@ from train.author.rounds import Round
 from train.author.writing import Written
 from train.author_sft import AuthorSftParams
 from train.card import save
-from train.compiled import compile_layers
-from train.fit import config, fit
+from train.fit import config, fit, loaded
 from train.likelihood import apart
 from train.workplace import folder, last_checkpoint, running, workplace
 
@@ -398,13 +397,8 @@ def main(train: Path, validation: Path, prompts: Path, model: str, out: Path, me
     local = [Path(params.local_teacher)] if params.local_teacher else []
     place = workplace(SECTION, (params, start, words, asked), [train, validation, prompts, Path(start), *local])
     with running(place):
-        cpu = bool(params.trainer.get("use_cpu", False))
         # What writes next is the author as the last checkpoint has it.
-        network, tokenizer = models.load(
-            params, str(last_checkpoint(place) or start), train=True, seed=params.seed, cpu=cpu
-        )
-        if params.compile:
-            compile_layers(network)
+        network, tokenizer = loaded(params, str(last_checkpoint(place) or start))
         told, kept = reinforce.divide(commissions.rows or (), params.held_out, params.seed)
         task = Task(
             params=params,

@@ -20,8 +20,7 @@ from train import launch, ready, sft, watch
 from train import model as models
 from train.author import writing
 from train.card import save
-from train.compiled import compile_layers
-from train.fit import Training
+from train.fit import Training, loaded
 from train.generate import Sampling
 from train.workplace import folder, running, workplace
 
@@ -114,10 +113,7 @@ def main(train: Path, validation: Path, prompts: Path, base: str, out: Path, met
     launch.launch(params.accelerate, "train.author_sft", train, validation, prompts, base, out, metrics, whole=False)
     place = workplace(SECTION, (params, start), [train, validation, prompts, Path(start)])
     with running(place):
-        cpu = bool(params.trainer.get("use_cpu", False))
-        network, tokenizer = models.load(params, start, train=True, seed=params.seed, cpu=cpu)
-        if params.compile:
-            compile_layers(network)
+        network, tokenizer = loaded(params, start)
         limit = sft.trl_config(params, SECTION, params.trainer, place).max_length
         data, lengths = sft.dataset(chats.rows or (), tokenizer, limit, writing.tokens)
         held_data, _ = sft.dataset(held.rows or (), tokenizer, limit, writing.tokens)

@@ -19,8 +19,7 @@ from train import heldout, launch, ready, reference, watch
 from train import model as models
 from train.answers import accuracy
 from train.card import save
-from train.compiled import compile_layers
-from train.fit import Training, config, fit
+from train.fit import Training, config, fit, loaded
 from train.generate import Sampling
 from train.workplace import folder, last_checkpoint, running, workplace
 
@@ -234,10 +233,7 @@ def main(pairs: Path, model: str, out: Path, metrics: Path) -> None:
     launch.launch(params.accelerate, "train.dpo", pairs, model, out, metrics, whole=True)
     place = workplace("dpo", (params, start), [file, Path(start)])
     with running(place):
-        cpu = bool(params.trainer.get("use_cpu", False))
-        network, tokenizer = models.load(params, start, train=True, seed=params.seed, cpu=cpu)
-        if params.compile:
-            compile_layers(network)
+        network, tokenizer = loaded(params, start)
         limit = config(DPOConfig, "dpo", params.trainer, **ours(params, place)).max_length
         sides = divide(every, params)
         training, held = (fitting(side, tokenizer, limit) for side in sides)

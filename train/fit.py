@@ -21,8 +21,9 @@ import click
 from schemas import rows
 from schemas.faults import Fault
 from train import launch, watch
+from train import model as models
+from train.compiled import compile_layers
 from train.memory import memory, release
-from train.model import Source
 from train.workplace import last_checkpoint, root, size
 
 CROWDED = 0.9
@@ -39,7 +40,7 @@ class Remembered(Protocol):
         """Remember what `kept` returned; None: what is known before the first step."""
 
 
-class Training(Source, frozen=True):
+class Training(models.Source, frozen=True):
     """What every training has."""
 
     compile: bool
@@ -51,6 +52,15 @@ class Training(Source, frozen=True):
     trainer: dict[str, Any]
     """Handed to TRL's config as it stands."""
     seed: int
+
+
+def loaded(params: Training, path: str) -> tuple[Any, Any]:
+    """Return a model to be trained, its layers compiled where params say so, and its tokenizer."""
+    cpu = bool(params.trainer.get("use_cpu", False))
+    network, tokenizer = models.load(params, path, train=True, seed=params.seed, cpu=cpu)
+    if params.compile:
+        compile_layers(network)
+    return network, tokenizer
 
 
 def config(kind: Any, section: str, trainer: dict[str, Any], **ours: Any) -> Any:
@@ -70,6 +80,8 @@ def config(kind: Any, section: str, trainer: dict[str, Any], **ours: Any) -> Any
         made = kind(**trainer, **ours)
     except (ValueError, TypeError) as error:
         raise Fault(f"params.yaml: {section}.trainer: {' '.join(str(error).split())}") from None
+    # Several GPUs are several processes (`accelerate`); one alone would copy the model to each of them at every step.
+    made._n_gpu = min(made.n_gpu, 1)
     try:  # they look for their libraries when they are made
         for callback in get_reporting_integration_callbacks(made.report_to):
             callback()
@@ -107,6 +119,8 @@ def fit(
         rows.write(place / watch.QUESTIONS, watching.questions)
     settings = {**_defaults(stage, settings), **settings}
     trainer = make(settings)
+    if trainer.args.world_size == 1 and trainer.args.n_gpu and (gpus := torch.cuda.device_count()) > 1:
+        click.echo(f"{stage}: one of {gpus} GPUs trains; with accelerate: profiles/accelerate/ddp.yaml all do")
     weights = [weight for weight in trainer.model.parameters() if weight.requires_grad]
     start = [weight.detach().to("cpu", copy=True) for weight in weights]
     measured: dict[str, Any] = {}

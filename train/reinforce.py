@@ -19,10 +19,8 @@ from schemas.faults import Fault
 from schemas.params import Positive
 from schemas.record import Commission, Prompt, Row
 from train import heldout, launch, ready, watch
-from train import model as models
 from train.card import save
-from train.compiled import compile_layers
-from train.fit import Training, config
+from train.fit import Training, config, loaded
 from train.generate import Sampling
 from train.workplace import folder, running
 
@@ -88,10 +86,7 @@ def run(
     `course` makes of the loaded model and its tokenizer what is to be done.
     """
     with running(place):
-        cpu = bool(params.trainer.get("use_cpu", False))
-        network, tokenizer = models.load(params, start, train=True, seed=params.seed, cpu=cpu)
-        if params.compile:
-            compile_layers(network)
+        network, tokenizer = loaded(params, start)
         held, row, ask, train, prompts, more = course(network, tokenizer)
         first = place / "before.jsonl"  # sampled once: a run that goes on compares with the same start
         if launch.first() and not first.exists():

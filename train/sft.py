@@ -20,8 +20,7 @@ from train import heldout, launch, ready, watch
 from train import model as models
 from train.answers import accuracy
 from train.card import save
-from train.compiled import compile_layers
-from train.fit import Training, config, fit
+from train.fit import Training, config, fit, loaded
 from train.generate import Sampling, generate
 from train.workplace import folder, running, workplace
 
@@ -225,10 +224,7 @@ def main(variant: str, train: Path, validation: Path, base: str, out: Path, metr
     launch.launch(params.accelerate, "train.sft", variant, train, validation, base, out, metrics, whole=False)
     place = workplace(f"sft@{variant}", (params, start), [train, validation, Path(start)])
     with running(place):
-        cpu = bool(params.trainer.get("use_cpu", False))
-        network, tokenizer = models.load(params, start, train=True, seed=params.seed, cpu=cpu)
-        if params.compile:
-            compile_layers(network)
+        network, tokenizer = loaded(params, start)
         limit = trl_config(params, section, params.trainer, place).max_length
         data, lengths = dataset(examples, tokenizer, limit)
         held_data, _ = dataset(held, tokenizer, limit)

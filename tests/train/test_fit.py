@@ -32,6 +32,18 @@ def test_a_setting_trl_does_not_take_is_named(trainer, words):
         config(SFTConfig, "sft.plain", trainer, output_dir="out")
 
 
+def test_a_process_trains_on_one_gpu_however_many_it_sees():
+    from trl import SFTConfig
+
+    class Several(SFTConfig):
+        def __post_init__(self):
+            super().__post_init__()
+            self._n_gpu = 2
+
+    args = config(Several, "sft.plain", {"per_device_train_batch_size": 8, "use_cpu": True}, output_dir="out")
+    assert (args.n_gpu, args.train_batch_size) == (1, 8)
+
+
 class Run:
     """A real training of the tiny model: which rows each step saw, and what goes wrong at which of its steps."""
 
