@@ -68,6 +68,9 @@ def quiet(local: bool) -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # TRL 1.16 itself uses names that transformers is about to drop.
     warnings.filterwarnings("ignore", message=r".* is deprecated and will be removed in v6", category=FutureWarning)
+    # An output layer that is the embeddings too lies in no checkpoint, and is not missed when a run goes on.
+    tied = "missing keys in the checkpoint model loaded: ['lm_head.weight']"
+    logging.getLogger("transformers.trainer").addFilter(lambda record: tied not in record.getMessage())
     _keep_freed_memory()
 
 

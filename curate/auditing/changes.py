@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import islice
-from typing import BinaryIO, Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar, get_args
 
 import msgspec
 import numpy as np
@@ -21,9 +21,9 @@ from curate.fold import keys
 from curate.letters import chain_texts
 from schemas.faults import Fault
 from schemas.neutrality import neutrality_of
-from schemas.record import LETTERS, Record
+from schemas.record import LETTERS, Record, Side
 
-SIDES = ("train", "rollout", "validation", "test", "author")
+SIDES: tuple[str, ...] = get_args(Side)
 FIELDS = (
     "question",
     "options",

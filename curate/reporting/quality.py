@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 from msgspec import Struct
 
@@ -12,7 +13,7 @@ from curate.reporting import measured, tallies
 from schemas.params import Share, Topic, Wording, load, topics
 from schemas.record import LETTERS, Decision, Side
 
-SIDES: tuple[Side, ...] = ("train", "rollout", "validation", "test", "author")
+SIDES: tuple[Side, ...] = get_args(Side)
 DROP = ("validate", "dedup", "decontaminate", "gate", "balance", "split")
 """The stages that drop records, in the order of the pipeline."""
 
