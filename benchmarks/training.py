@@ -221,12 +221,12 @@ def run_author_grpo(_: str, path: Path, model: str, steps: int, longest: bool) -
     from schemas import chat, rows
     from schemas.record import Commission, Example
     from train import author_grpo
-    from train.author.alike import Seen
+    from train.author.alike import Seen, taught
     from train.author.curriculum import Curriculum
 
     params, network, tokenizer = prepared("author_grpo", author_grpo.AuthorGrpoParams, path, model, steps)
     told = author_grpo.fitting(list(rows.read(Path("data/mix/prompts.jsonl"), Commission)), tokenizer, params)
-    known = author_grpo.taught(rows.read(Path("data/mix/train.jsonl"), Example))
+    known = taught(rows.read(Path("data/mix/train.jsonl"), Example))
     curriculum = Curriculum(params.mix, chat.words(), params.innovation, Seen(known), lambda _: True, params.seed)
     _, figures = author_grpo.author_grpo(params, network, tokenizer, told, curriculum, path.parent)
     return reinforced("author_grpo", length(told, tokenizer), figures, path.parent) | {"asked": figures["asked"]}

@@ -27,6 +27,7 @@ from schemas.record import Commission, Example, Row
 from train import author_sft, heldout, ready, reinforce, sft, watch
 from train import model as models
 from train.author import rounds, writing
+from train.author.alike import Seen, taught
 from train.author.rounds import Round
 from train.author.writing import Written
 from train.author_sft import AuthorSftParams
@@ -410,7 +411,7 @@ def main(train: Path, validation: Path, prompts: Path, model: str, out: Path, me
             held=kept,
             network=network,
             tokenizer=tokenizer,
-            watched=author_sft.watching(params, commissions.rows or (), tokenizer),
+            watched=author_sft.watching(params, commissions.rows or (), tokenizer, Seen(taught(chats.rows or ()))),
             words=words,
         )
         trainer, figures, samples = METHODS[params.method](task)

@@ -4,29 +4,28 @@ commissions (JSONL), the chats it was taught by, a model → a model or adapter 
 verdicts before and after, on commissions held out of training. Besides commissions it is asked for variations of its
 best questions so far, for what leaves known patterns, and for earlier prompts once more (`train.author.curriculum`).
 
-Before and after, a question is new if it is unlike those that the author was taught; on the way, also unlike its own.
+A question is new if it is unlike those that the author was taught; for its reward, also unlike its own before it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from schemas import chat, rows
 from schemas.chat import Words
 from schemas.faults import Fault
 from schemas.params import load
-from schemas.record import Commission, Example, Item, Message
+from schemas.record import Commission, Example, Message
 from train import launch, ready, reference, reinforce, watch
 from train import model as models
 from train.author import writing
-from train.author.alike import Seen, text_of
+from train.author.alike import Seen, taught
 from train.author.curriculum import KINDS, VARIATIONS, Curriculum, Mix, commissioned, innovated, row
-from train.author.examine import VERDICTS, Verdict, examine, item_of
-from train.author.quality import LEVELS, QUALITIES, bound
+from train.author.examine import VERDICTS, Verdict, examine
+from train.author.quality import QUALITIES, bound, measured
 from train.fit import config, fit
 from train.reinforce import Course, Reinforcement, Reply
 from train.rollout import faster
@@ -70,22 +69,11 @@ def _mode(tokenizer: Any, params: AuthorGrpoParams) -> bool | None:
     return params.thinking if writing.switches(tokenizer) else None
 
 
-def taught(chats: Iterable[Example]) -> list[str]:
-    """Return what poses the problem in each item among chats."""
-    found = (item_of(one.messages[-1].content) for one in chats)
-    return [text_of(item) for item in found if isinstance(item, Item)]
-
-
 def judged(
     commissions: Sequence[Commission], replies: Sequence[str], seen: Seen, weights: Mapping[str, float]
 ) -> list[Written]:
     """Return the reply to each commission with its qualities and its verdict."""
-    columns = {
-        "prompts": [models.as_dicts(commission.prompt) for commission in commissions],
-        "completions": replies,
-        "difficulty": [commission.difficulty for commission in commissions],
-    }
-    given = {name: bound(name, seen)(**columns) for name in weights}
+    given = measured(weights, commissions, replies, seen)
     found = [examine(reply) for reply in replies]
     return [
         Written(
@@ -161,8 +149,7 @@ def _wording(commissions: Sequence[Commission], words: Words) -> Iterator[ready.
             words.of((one.topic, one.difficulty, one.type))
     except Fault as fault:
         yield ready.wrong(fault.message)
-    for slug in sorted({one.difficulty for one in commissions} - LEVELS.keys()):
-        yield ready.wrong(f"{slug}: no such difficulty in train.author.quality.LEVELS; say how much there is to do")
+    yield from writing.levels(commissions)
 
 
 def _ours(params: AuthorGrpoParams, place: Path, thinking: bool | None) -> dict[str, Any]:
@@ -200,20 +187,11 @@ def author_grpo(
     return trainer, {"asked": asked, "shares": shares, **figures, "last": reinforce.last(trainer)}
 
 
-def watching(params: AuthorGrpoParams, held: Sequence[Commission], tokenizer: Any) -> watch.Watching:
-    """Return which of the held-out commissions are given on the way, replied to greedily."""
-    given = watch.chosen(held, params.watch.questions, params.seed)
-    greedy = msgspec.structs.replace(reinforce.sampling(SECTION, params), temperature=0.0)
-
-    def ask(network: Any, step: int, as_it_was: watch.AsItWas) -> list[watch.Reply]:
-        made = writing.written(network, tokenizer, given, greedy, params.thinking)
-        return [
-            watch.Reply(step=step, id=one.id, reply=one.reply, right=one.verdict == "confirmed", kl=None)
-            for one in made
-        ]
-
-    shown = [watch.Watched(id=one.id, question=one.prompt[-1].content, reference="confirmed") for one in given]
-    return watch.Watching(params.watch.every, shown, ask)
+def watching(params: AuthorGrpoParams, held: Sequence[Commission], tokenizer: Any, seen: Seen) -> watch.Watching:
+    """Return which of the held-out commissions are given on the way, replied to as in training."""
+    given = {one.id: one for one in watch.chosen(held, params.watch.questions, params.seed)}
+    sampling = reinforce.sampling(SECTION, params)
+    return writing.watching(params.watch.every, {params.thinking: given}, sampling, tokenizer, seen)
 
 
 @click.command(help=__doc__.partition("\n")[0])
@@ -249,7 +227,7 @@ def main(prompts: Path, chats: Path, model: str, out: Path, metrics: Path) -> No
             return _lengths([prompt], tokenizer, params)[0] <= params.max_prompt
 
         curriculum = Curriculum(params.mix, words, params.innovation, Seen(known), fits, params.seed)
-        watched = watching(params, held, tokenizer)
+        watched = watching(params, held, tokenizer, seen)
         return Course(
             held=len(held),
             row=Written,

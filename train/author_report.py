@@ -33,7 +33,7 @@ from train.author.quality import QUALITIES
 from train.author_grpo import judged
 from train.generate import Engine, Sampling
 from train.model import Source
-from train.progress import answered
+from train.progress import Answered, answered, qualities
 
 SECTION = "author_report"
 VARIATIONS: tuple[Variation, ...] = get_args(Variation)
@@ -89,8 +89,8 @@ class Author(Struct, frozen=True):
     name: str
     looked: tuple[Looked, ...]
     varied: dict[str, Varied]
-    way: tuple[tuple[float, float], ...]
-    """Step and share of confirmed questions on the way."""
+    way: tuple[Answered, ...]
+    """Commissions that were given to it again and again in training."""
 
 
 def look(
@@ -251,10 +251,12 @@ def _questions(authors: Sequence[Author]) -> Iterator[Part]:
         note="Means over all replies, of which a wrong one has next to nothing. A question that is one of those it was "
         "taught is not new. Balance: the least quality over the greatest.",
     )
-    way = {one.name: one.way for one in authors if len(one.way) > 1}
-    for name, points in way.items():
-        few = "The commissions that are given to it again and again; few, so this shows a direction."
-        yield Lines(f"Right on the way: {name}", "step", "share of the questions", {"confirmed": points}, note=few)
+    for one in authors:
+        if len(one.way) > 1:
+            few = "The commissions that are given to it again and again; few, so this shows a direction."
+            right = {"confirmed": tuple((float(at.step), at.share) for at in one.way)}
+            yield Lines(f"Right on the way: {one.name}", "step", "share of the questions", right, note=few)
+            yield Lines(f"Qualities on the way: {one.name}", "step", "mean", qualities(one.way), note="Of the same.")
     topics_ = tuple(last.looked[0].by_topic)
     yield Bars(
         f"Right by topic, {_way(last.looked[0])}",
@@ -367,7 +369,7 @@ def main(
                 name=name,
                 looked=tuple(look(network, tokenizer, params, given, seen, way) for way in params.thinking),
                 varied=vary(network, tokenizer, params, originals, told),
-                way=tuple((float(at.step), at.share) for at in answered(replies)),
+                way=tuple(answered(replies)),
             )
         )
         right = ", ".join(f"{one.verdicts['confirmed']:.1%} {_way(one)}" for one in authors[-1].looked)

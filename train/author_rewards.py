@@ -13,7 +13,7 @@ from schemas.faults import Fault
 from schemas.params import load, nearest
 from schemas.record import Example
 from train import author_grpo, reinforce, rewards
-from train.author.alike import Seen
+from train.author.alike import Seen, taught
 from train.author.examine import examine
 from train.author.quality import LEVELS, QUALITIES, bound
 
@@ -105,10 +105,12 @@ def table(judged: Sequence[Judged]) -> str:
 
 @click.command()
 @click.argument("file")
-@click.option("--taught", type=click.Path(path_type=Path), help="Chats (JSONL) whose questions are new no more.")
+@click.option(
+    "--taught", "chats", type=click.Path(path_type=Path), help="Chats (JSONL) whose questions are new no more."
+)
 @click.option("--difficulty", help="The one asked for, where a line does not say.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines, one for each reply.")
-def main(file: str, taught: Path | None, difficulty: str | None, as_json: bool) -> None:
+def main(file: str, chats: Path | None, difficulty: str | None, as_json: bool) -> None:
     """Print what each quality gives for an author's replies in FILE (- for standard input).
 
     FILE is JSON Lines: the reply under `response`, `difficulty` and `id`, the same for all replies to one prompt. The
@@ -120,7 +122,7 @@ def main(file: str, taught: Path | None, difficulty: str | None, as_json: bool) 
             where = f"params.yaml: {author_grpo.SECTION}.qualities.{name}"
             raise Fault(f"{where}: no such quality; {nearest(name, QUALITIES, 'qualities')}")
     given = read(rewards.lines_of(file), file, difficulty)
-    seen = Seen(author_grpo.taught(rows.read(taught, Example)) if taught else ())
+    seen = Seen(taught(rows.read(chats, Example)) if chats else ())
     judged = judge(given, seen, weights)
     if as_json:
         click.echo(msgspec.json.Encoder().encode_lines(judged), nl=False)

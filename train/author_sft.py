@@ -19,6 +19,7 @@ from schemas.record import Commission, Example
 from train import launch, ready, sft, watch
 from train import model as models
 from train.author import writing
+from train.author.alike import Seen, taught
 from train.card import save
 from train.fit import Training, loaded
 from train.generate import Sampling
@@ -64,32 +65,24 @@ def check_writing(
     for id in params.fixed if known else ():
         if id not in known:
             yield ready.wrong(f"params.yaml: {section}.fixed: no commission '{id}'; {nearest(id, known, 'ids')}")
+    yield from writing.levels(one for one in commissions.rows or () if one.id in params.fixed)
     words = ready.tokenizer(start.path)
     if words:
         yield from writing.modes(words, params.thinking, f"params.yaml: {section}.thinking")
 
 
-def watching(params: AuthorSftParams, commissions: Sequence[Commission], tokenizer: Any) -> watch.Watching:
+def watching(params: AuthorSftParams, commissions: Sequence[Commission], tokenizer: Any, seen: Seen) -> watch.Watching:
     """Return which commissions are given on the way: each of the fixed ones, so many times, in each way."""
     by_id = {commission.id: commission for commission in commissions}
-    given = [by_id[id] for id in params.fixed for _ in range(params.watch.questions)]
-
-    def named(thinking: bool, n: int) -> str:
-        return f"{given[n].id}/{'thinking' if thinking else 'at once'}/{n % params.watch.questions}"
-
-    def ask(network: Any, step: int, as_it_was: watch.AsItWas) -> list[watch.Reply]:
-        return [
-            watch.Reply(step=step, id=named(thinking, n), reply=one.reply, right=one.verdict == "confirmed", kl=None)
-            for thinking in params.thinking
-            for n, one in enumerate(writing.written(network, tokenizer, given, params.sampling, thinking))
-        ]
-
-    shown = [
-        watch.Watched(id=named(thinking, n), question=commission.prompt[-1].content, reference="confirmed")
+    given = {
+        thinking: {
+            f"{id}/{'thinking' if thinking else 'at once'}/{n}": by_id[id]
+            for n in range(params.watch.questions)
+            for id in params.fixed
+        }
         for thinking in params.thinking
-        for n, commission in enumerate(given)
-    ]
-    return watch.Watching(params.watch.every, shown, ask)
+    }
+    return writing.watching(params.watch.every, given, params.sampling, tokenizer, seen)
 
 
 @click.command(help=__doc__.partition("\n")[0])
@@ -118,7 +111,7 @@ def main(train: Path, validation: Path, prompts: Path, base: str, out: Path, met
         data, lengths = sft.dataset(chats.rows or (), tokenizer, limit, writing.tokens)
         held_data, _ = sft.dataset(held.rows or (), tokenizer, limit, writing.tokens)
         told = commissions.rows or ()
-        watched = watching(params, told, tokenizer)
+        watched = watching(params, told, tokenizer, Seen(taught(chats.rows or ())))
         trainer, trained = sft.sft(params, SECTION, network, tokenizer, (data, held_data), place, watched)
         asked = [] if launch.sharded() else list(islice(cycle(told), params.questions))
         samples = [

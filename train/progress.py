@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import click
@@ -141,6 +142,8 @@ class Answered(NamedTuple):
     """Of the 95 % interval, Wilson's."""
     high: float
     kl: float | None
+    qualities: dict[str, float]
+    """Means over an author's questions; of answers there are none."""
 
     @property
     def share(self) -> float:
@@ -166,8 +169,15 @@ def answered(replies: Iterable[Reply]) -> list[Answered]:
         far = [reply.kl for reply in some if reply.kl is not None]
         right = sum(reply.right for reply in some)
         low, high = (round(end, 4) for end in wilson(right, len(some)))
-        found.append(Answered(step, len(some), right, low, high, sum(far) / len(far) if far else None))
+        worth = {name: round(fmean(reply.qualities[name] for reply in some), 4) for name in some[0].qualities}
+        found.append(Answered(step, len(some), right, low, high, sum(far) / len(far) if far else None, worth))
     return found
+
+
+def qualities(seen: Sequence[Answered]) -> dict[str, Points]:
+    """Return the mean of each quality, step by step; of answers there are none."""
+    names = dict.fromkeys(name for at in seen for name in at.qualities)
+    return {name: tuple((float(at.step), at.qualities[name]) for at in seen if name in at.qualities) for name in names}
 
 
 def curves(lines: Iterable[bytes], where: Path) -> tuple[dict[str, Points], dict[str, tuple[int, ...]]]:
@@ -213,6 +223,7 @@ def columns(training: Training) -> dict[str, Points]:
         **parts_of_reward(curve),
         **{column: curve[name] for column, name in OF_PAIRS.items() if name in curve},
         **({"kl_from_start": far} if (far := _kl(seen)) else {}),
+        **{f"watched_{name}": points for name, points in qualities(seen).items()},
     }
 
 
@@ -335,6 +346,7 @@ def _overview(trainings: Sequence[Training]) -> Iterable[Part]:
 
 def _training(one: Training) -> Iterable[Part]:
     seen = answered(one.replies)
+    worth = qualities(seen)
     yield Facts(tuple(_facts(one, seen)))
     if found := signs(one):
         yield Words(tuple(found))
@@ -348,8 +360,10 @@ def _training(one: Training) -> Iterable[Part]:
                 "95 % interval, from": tuple((float(at.step), at.low) for at in seen),
                 "to": tuple((float(at.step), at.high) for at in seen),
             },
-            note=f"The same {seen[-1].n} questions, not trained on, answered greedily. {FEW}",
+            note=f"{WRITTEN if worth else ANSWERED} {FEW}".format(seen[-1].n),
         )
+    if worth:
+        yield Lines("Qualities", "step", "mean", worth, note=WORTH)
     yield from _plots(one, seen)
     if one.metrics and one.metrics.reward_before and one.metrics.reward_after:
         yield _gained(one.metrics.reward_before, one.metrics.reward_after, one.metrics.reward_gain)
@@ -461,7 +475,7 @@ def _replies(one: Training, seen: Sequence[Answered]) -> Iterable[Part]:
             (_asked(q.question), _short(q.reference), *(_marked(given.get((step, q.id))) for step in beside))
             for q in some
         ),
-        note=f"The first {len(some)} of {len(one.questions)}, in an order that their ids drew. ✓: the right letter.",
+        note=f"The first {len(some)} of {len(one.questions)}{CONFIRMED if qualities(seen) else DRAWN_BY_IDS}",
     )
     for question in some:
         if replies := [given[step, question.id] for step in steps if (step, question.id) in given]:
@@ -655,6 +669,14 @@ OF_PAIRS = {
     "told_apart": "rewards/accuracies",
 }
 """What `dpo` logs of its pairs, by the columns of its CSV."""
+ANSWERED = "The same {} questions, not trained on, answered greedily."
+DRAWN_BY_IDS = ", in an order that their ids drew. ✓: the right letter."
+CONFIRMED = ". ✓: computer algebra confirms the question."
+WRITTEN = "Written for the same {} commissions at each step; right is what computer algebra confirms."
+WORTH = (
+    "What those questions are worth, before any weight; a wrong one has nothing but a part of rigor. New is what is "
+    "unlike the questions that it was taught; diversity is within the questions for one commission."
+)
 FEW = "So few questions show a direction, not a difference of a few per cent."
 WATCHED_KL = "kl of the watched replies"
 PLOTS = (

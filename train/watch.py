@@ -50,7 +50,7 @@ class Watched(Row, frozen=True):
     """The reply, or the letter, that is right."""
 
 
-class Reply(Row, frozen=True):
+class Reply(Row, frozen=True, omit_defaults=True):
     """How a watched question was answered after so many steps."""
 
     step: int
@@ -59,6 +59,8 @@ class Reply(Row, frozen=True):
     right: bool
     kl: float | None
     """How far the model is from the one before training, on the tokens of this reply; None: not measured."""
+    qualities: dict[str, float] = msgspec.field(default_factory=dict)
+    """What a question of the author is worth, each within 0 and 1, unweighted; of an answer there are none."""
 
 
 class Watching(NamedTuple):

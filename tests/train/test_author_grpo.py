@@ -133,6 +133,17 @@ def test_held_out_commissions_are_watched_and_kept_out(reinforced):
     assert (len(samples), len(held)) == (8, 2)
     assert [one.step for one in watched] == [0, 2, 4]
     assert {one.id for one in watched} <= held
+    assert all(one.qualities.keys() == QUALITIES.keys() for one in watched)
+
+
+def test_watching_changes_neither_what_is_trained_nor_what_is_new_to_its_rewards(reinforced, changed):
+    changed({"author_grpo": {"watch": {"questions": 0, "every": 2}}})
+
+    run(author_grpo.main, *STAGE, "models/unwatched", "metrics/unwatched.json")
+
+    for name in ("model.safetensors", "curve.jsonl", "samples.jsonl"):
+        assert Path("models/unwatched", name).read_bytes() == Path("models/author_grpo", name).read_bytes()
+    assert Path("models/unwatched", watch.REPLIES).read_bytes() == b""
 
 
 def test_killed_and_run_again_it_asks_and_ends_as_one_that_was_never_stopped(reinforced, tmp_path, monkeypatch):
@@ -231,15 +242,6 @@ def test_thinking_takes_a_template_that_knows_it(reinforced, tmp_path, changed):
 
     with pytest.raises(Fault, match=r"author_grpo\.thinking: true, but the model's chat template knows no enable_thi"):
         run(author_grpo.main, *stage)
-
-
-def test_what_was_taught_is_the_items_among_chats(author_project):
-    chats = [
-        *few()[:2],
-        Example(id="talk", messages=(Message(role="user", content="?"), Message(role="assistant", content="B"))),
-    ]
-
-    assert author_grpo.taught(chats) == [text_of(GOOD), text_of(OTHER)]
 
 
 def test_new_before_and_after_is_what_was_not_taught():

@@ -12,6 +12,8 @@ from tests.browser import browser, look, overflows, requests_of, screenshot
 from tests.train.conftest import run
 from train import author_report
 from train.author_report import Author, Looked, Varied
+from train.progress import answered
+from train.watch import Reply
 
 ARGUMENTS = ("data/mix/prompts.jsonl", "data/mix/author.jsonl", "distilled.json", "report/author.html", "plots/author")
 TAUGHT = {
@@ -34,8 +36,12 @@ def an_author(name: str = "author_sft", confirmed: float = 0.25) -> Author:
         by_topic={"algebra": confirmed},
         samples=(("algebra/basic/factual", "confirmed", "<think>\n求<b>x</b>\n</think>"),),
     )
+    replies = [
+        Reply(step=step, id="a", reply="", right=bool(step), kl=None, qualities={**qualities, "novelty": step / 10})
+        for step in (0, 5)
+    ]
     varied = {how: Varied(4, 1, 2) for how in author_report.VARIATIONS}
-    return Author(name=name, looked=(looked,), varied=varied, way=((0.0, 0.0), (5.0, 0.25)))
+    return Author(name=name, looked=(looked,), varied=varied, way=tuple(answered(replies)))
 
 
 def test_each_quality_counts_the_same_for_balance():
@@ -134,4 +140,5 @@ def test_the_page_is_readable_in_a_browser_without_a_network(tmp_path):
         text = driver.find_element("tag name", "main").text
         assert "求<b>x</b>" in text
         assert "author_grpo" in text
+        assert "Qualities on the way: author_grpo" in text
         assert set(requests_of(driver)) == {path.as_uri()}

@@ -2,11 +2,14 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from schemas import rows
 from schemas.faults import Fault
+from schemas.record import Commission
 from tests.train.conftest import MIX, run
 from train import author_sft, watch
+from train.author.quality import QUALITIES
 from train.author.writing import Written
 
 STAGE = (*MIX, "models/author_base", "models/author_again", "metrics/author_again.json")
@@ -39,6 +42,22 @@ def test_the_fixed_commissions_are_given_again_and_again_with_thinking_and_witho
     assert {reply.id for reply in replies if "advanced" in reply.id} == {
         f"algebra/advanced/factual/{way}/{n}" for way in ("thinking", "at once") for n in range(2)
     }
+
+
+def test_their_qualities_are_measured(author_trained):
+    replies = rows.read("models/author_sft/checkpoints.jsonl", watch.Reply)
+
+    assert {tuple(reply.qualities) for reply in replies} == {tuple(QUALITIES)}
+
+
+def test_watching_changes_no_byte_of_what_is_trained(author_trained, changed):
+    changed({"author_sft": {"watch": {"questions": 0, "every": 3}}})
+
+    run(author_sft.main, *MIX, "models/author_base", "models/unwatched", "metrics/unwatched.json")
+
+    for name in ("model.safetensors", "curve.jsonl", "samples.jsonl"):
+        assert Path("models/unwatched", name).read_bytes() == Path("models/author_sft", name).read_bytes()
+    assert Path("models/unwatched", watch.REPLIES).read_bytes() == b""
 
 
 def test_nothing_is_left_of_the_workplace(author_trained):
@@ -75,6 +94,15 @@ def test_a_template_that_cannot_turn_thinking_off_is_refused_where_both_are_aske
         Fault, match=r"author_sft\.thinking: both, but the model's chat template knows no enable_thinking"
     ):
         run(author_sft.main, *MIX, tmp_path / "base", "models/author_again", "metrics/author_again.json")
+
+
+def test_a_difficulty_of_which_nothing_is_known_is_not_watched(author_project, changed, tmp_path):
+    one = next(rows.read(MIX[2], Commission))
+    rows.write(tmp_path / "prompts.jsonl", [replace(one, id="new", difficulty="olympic")])
+    changed({"author_sft": {"fixed": ["new"]}})
+
+    with pytest.raises(Fault, match=r"olympic: no such difficulty in train\.author\.quality\.LEVELS"):
+        run(author_sft.main, *MIX[:2], tmp_path / "prompts.jsonl", *STAGE[3:])
 
 
 def test_no_commissions_are_a_fault(author_project, tmp_path):

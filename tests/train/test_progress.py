@@ -30,6 +30,16 @@ def replies(*steps, kl=None):
     ]
 
 
+def commissioned(*steps):
+    """What an author wrote for both at each step: the first becomes a new question, the second never is one."""
+    return [
+        structs.replace(
+            one, qualities={"difficulty": 0.5 * one.right, "novelty": 0.25 * one.right, "rigor": 0.1 + one.right / 2}
+        )
+        for one in replies(*steps)
+    ]
+
+
 def a_training(name="plain", **values):
     given = progress.Training(
         name=name,
@@ -64,6 +74,17 @@ def test_answers_are_counted_step_by_step():
     assert last.kl == 0.5
 
 
+def test_the_qualities_of_an_authors_questions_are_averaged_step_by_step_and_answers_have_none():
+    seen = progress.answered([*replies(0), *commissioned(5, 10)])
+
+    assert progress.qualities(seen) == {
+        "difficulty": ((5.0, 0.0), (10.0, 0.25)),
+        "novelty": ((5.0, 0.0), (10.0, 0.125)),
+        "rigor": ((5.0, 0.1), (10.0, 0.35)),
+    }
+    assert progress.qualities(progress.answered(replies(0, 10))) == {}
+
+
 def test_a_log_becomes_curves_and_what_is_no_number_is_told_apart():
     lines = [b'{"step": 2, "loss": 1.0, "epoch": 0.1}', b'{"step": 4, "loss": NaN}', b'{"step": 4, "eval_loss": 2}']
 
@@ -91,6 +112,23 @@ def test_a_csv_has_a_row_for_each_step_and_nan_for_what_was_not_measured():
         "10,2.0,NaN,NaN,NaN,NaN,NaN",
         "20,NaN,NaN,0.5,0.25,0.125,0.5",
     ]
+
+
+def test_what_an_author_wrote_is_drawn_beside_what_was_right_of_it_and_told_apart_from_its_rewards():
+    curve = {"rewards/novelty/mean": ((10.0, 0.75),)}
+    training = a_training("author_grpo", curve=curve, replies=commissioned(0, 10))
+
+    csv, page = progress.csv(training), progress.written([training])
+
+    assert csv.splitlines() == [
+        "step,loss,eval_loss,accuracy,novelty,watched_difficulty,watched_novelty,watched_rigor",
+        "0,NaN,NaN,0.0,NaN,0.0,0.0,0.1",
+        "10,NaN,NaN,0.5,0.75,0.25,0.125,0.35",
+    ]
+    assert page.index("Right answers") < page.index(">Qualities<") < page.index("Parts of the reward")
+    assert "same 2 commissions" in page
+    assert "the right letter" not in page
+    assert ">Qualities<" not in progress.written([a_training()])
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.record import Item
-from train.author.examine import posed
+from schemas.record import Example, Item
+from train.author.examine import item_of, posed
 
 WINDOW = 1_000
 """Questions of its own that the author is compared with."""
@@ -85,6 +85,12 @@ def distances(questions: Sequence[str]) -> NDArray[np.float64]:
 def text_of(item: Item) -> str:
     """Return what of an item is compared: what poses its problem."""
     return "\n".join(posed(item))
+
+
+def taught(chats: Iterable[Example]) -> list[str]:
+    """Return what poses the problem in each item among chats."""
+    found = (item_of(one.messages[-1].content) for one in chats)
+    return [text_of(item) for item in found if isinstance(item, Item)]
 
 
 def masked(question: str) -> str:

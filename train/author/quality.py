@@ -10,11 +10,11 @@ done against it.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from schemas.record import LETTERS, Item
+from schemas.record import LETTERS, Commission, Item
 from train.author.alike import Seen, distances, text_of
 from train.author.examine import Examined, Verdict, examine, folded
 from train.author.structure import structure
@@ -100,6 +100,18 @@ def bound(name: str, seen: Seen) -> Quality:
     made = partial(QUALITIES[name], seen=seen)
     made.__name__ = name  # type: ignore[attr-defined]
     return made
+
+
+def measured(
+    names: Iterable[str], commissions: Sequence[Commission], replies: Sequence[str], seen: Seen
+) -> dict[str, list[float]]:
+    """Return what each of these qualities gives to the reply to each commission; `seen` stays as it is."""
+    columns = {
+        "prompts": [commission.prompt for commission in commissions],
+        "completions": replies,
+        "difficulty": [commission.difficulty for commission in commissions],
+    }
+    return {name: bound(name, seen)(**columns) for name in names}
 
 
 def _examined(completions: Sequence[Completion]) -> list[Examined]:

@@ -5,13 +5,15 @@ empty thoughts into the prompt. An item has a part of the name of the thoughts' 
 a reply in two; so the template puts the prompts alone, and a reply is never handed to it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from schemas.record import Commission, Example, Message, Row
 from train import model as models
-from train import ready
+from train import ready, watch
+from train.author.alike import Seen
 from train.author.examine import VERDICTS, Verdict, examine
+from train.author.quality import LEVELS, QUALITIES, measured
 from train.generate import Engine, Sampling, generate
 
 THOUGHTS = "<think>\n"
@@ -72,6 +74,12 @@ def modes(tokenizer: Any, thinking: Sequence[bool], where: str) -> Iterator[read
         )
 
 
+def levels(commissions: Iterable[Commission]) -> Iterator[ready.Finding]:
+    """Yield the difficulties of which it is not known how much there is to do."""
+    for slug in sorted({one.difficulty for one in commissions} - LEVELS.keys()):
+        yield ready.wrong(f"{slug}: no such difficulty in train.author.quality.LEVELS; say how much there is to do")
+
+
 def written(
     network: Any,
     tokenizer: Any,
@@ -89,6 +97,43 @@ def written(
         Written(id=c.id, thinking=thinking, reply=replies[n], verdict=examine(replies[n]).verdict)
         for n, c in enumerate(commissions)
     ]
+
+
+def watching(
+    every: int, given: Mapping[bool, Mapping[str, Commission]], sampling: Sampling, tokenizer: Any, seen: Seen
+) -> watch.Watching:
+    """Return the commissions that are given on the way, with thinking or without, by the ids of their replies.
+
+    A reply is right if computer algebra confirms it, a question new if it is unlike those in `seen`, which stays as it
+    is: what is watched is remembered by none. With thinking and without, the commissions are the same in number, and
+    stand beside one another.
+    """
+
+    def ask(network: Any, step: int, as_it_was: watch.AsItWas) -> list[watch.Reply]:
+        found = []
+        for thinking, some in given.items():
+            told = list(some.values())
+            made = written(network, tokenizer, told, sampling, thinking)
+            worth = measured(QUALITIES, told, [one.reply for one in made], seen)
+            found += [
+                watch.Reply(
+                    step=step,
+                    id=id,
+                    reply=one.reply,
+                    right=one.verdict == "confirmed",
+                    kl=None,
+                    qualities={name: round(worth[name][n], 4) for name in worth},
+                )
+                for n, (id, one) in enumerate(zip(some, made, strict=True))
+            ]
+        return found
+
+    shown = [
+        watch.Watched(id=id, question=commission.prompt[-1].content, reference="confirmed")
+        for beside in zip(*(some.items() for some in given.values()), strict=True)
+        for id, commission in beside
+    ]
+    return watch.Watching(every, shown, ask)
 
 
 def shares(replies: Sequence[Written]) -> dict[str, float]:

@@ -5,11 +5,11 @@ import pytest
 from msgspec.structs import replace
 
 from schemas import chain
-from schemas.record import Item
+from schemas.record import Commission, Example, Item, Message
 from tests.train.author.written import GOOD, a_reply, an_item
 from train.author import alike
-from train.author.alike import Seen, text_of
-from train.author.quality import LEVELS, QUALITIES, bound
+from train.author.alike import Seen, taught, text_of
+from train.author.quality import LEVELS, QUALITIES, bound, measured
 
 WEIGHTS = {"difficulty": 0.4, "novelty": 0.3, "rigor": 0.2, "diversity": 0.1}
 OLD = an_item(question="方程7x-4=31的解是多少？", steps=("移项，7x=31+4=35。", "x=35/7=5。"))
@@ -141,6 +141,32 @@ def test_novelty_is_the_distance_from_the_question_that_it_resembles_most(item, 
     (found,) = bound("novelty", Seen(map(text_of, [OLD, GOOD])))(completions=[reply])
 
     assert lowest <= found <= highest
+
+
+def test_what_was_taught_is_the_items_among_chats():
+    said = (a_reply(), a_reply(OLD, thinking=False), "B")
+
+    chats = [Example(id=text, messages=(Message(role="assistant", content=text),)) for text in said]
+
+    assert taught(chats) == [text_of(GOOD), text_of(OLD)]
+
+
+def test_measured_are_replies_to_commissions_and_nothing_comes_to_what_was_seen():
+    told = [
+        Commission(
+            id=str(n), topic="algebra", difficulty="basic", type="factual", prompt=(Message(role="user", content=text),)
+        )
+        for n, text in enumerate(("写一道题。", "写一道题。", "写另一道题。"))
+    ]
+    seen = Seen([text_of(GOOD)])
+
+    found = measured(["novelty", "diversity"], told, [a_reply(), a_reply(), a_reply(HARD)], seen)
+
+    assert list(found) == ["novelty", "diversity"]
+    assert found["novelty"][:2] == [0.0, 0.0]
+    assert found["novelty"][2] > 0.6
+    assert found["diversity"] == [0.0, 0.0, 1.0]
+    assert not seen.own
 
 
 def test_a_copy_of_its_own_question_is_one_from_the_next_step_on():

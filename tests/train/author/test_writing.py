@@ -2,7 +2,10 @@ import pytest
 
 from schemas import rows
 from schemas.record import Commission, Example, Message
+from tests.train.author.written import GOOD, a_reply, an_item
 from train.author import writing
+from train.author.alike import Seen, text_of
+from train.author.quality import QUALITIES
 from train.generate import Sampling
 
 SAMPLING = Sampling(
@@ -88,3 +91,25 @@ def test_each_commission_gets_a_reply_and_its_verdict(author_project, tokenizer)
 
     assert [one.id for one in found] == ["0", "1", "2"]
     assert writing.shares(found) == {"confirmed": 0.0, "unchecked": 0.0, "refuted": 0.0, "malformed": 1.0}
+
+
+def test_what_is_watched_is_measured_commission_by_commission_and_way_by_way(monkeypatch, tokenizer):
+    asked = (Message(role="user", content="写一道题。"),)
+    told = Commission(id="c", topic="algebra", difficulty="basic", type="factual", prompt=asked)
+    other = an_item(question="方程4x+6=26的解是多少？", steps=("移项，4x=26-6=20。", "x=20/4=5。"))
+    said = {True: [a_reply(), a_reply()], False: [a_reply(other, thinking=False), "好的。"]}
+    monkeypatch.setattr(writing, "generate", lambda *a, thinking, **k: [enumerate(said[thinking])])
+    seen = Seen([text_of(GOOD)])
+    given = {way: {f"{way}/{n}": told for n in range(2)} for way in (True, False)}
+
+    watching = writing.watching(5, given, SAMPLING, tokenizer, seen)
+    found = {one.id: one for one in watching.ask(None, 10, None)}
+
+    assert list(found) == ["True/0", "True/1", "False/0", "False/1"]
+    assert [one.id for one in watching.questions] == ["True/0", "False/0", "True/1", "False/1"]
+    assert [one.right for one in found.values()] == [True, True, True, False]
+    copy, fresh, none = (found[id].qualities for id in ("True/0", "False/0", "False/1"))
+    assert (copy["novelty"], copy["diversity"]) == (0.0, 0.0)
+    assert 0 < fresh["novelty"] < fresh["diversity"] == 1.0  # what else was said to it in this way is no question
+    assert none == dict.fromkeys(QUALITIES, 0.0)
+    assert not seen.own
