@@ -8,7 +8,7 @@ A question is new if it is unlike those that the author was taught; for its rewa
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from schemas import chat, rows
 from schemas.chat import Words
 from schemas.faults import Fault
 from schemas.params import load
-from schemas.record import Commission, Example, Message
+from schemas.record import Commission, Example, Message, Record
 from train import launch, ready, reference, reinforce, watch
 from train import model as models
 from train.author import writing
@@ -112,7 +112,8 @@ def check(
     yield from found
     yield from ready.some(commissions, "write for")
     yield from ready.once(commissions)
-    yield from _wording(commissions.rows or (), words)
+    yield from wording(commissions.rows or (), words)
+    yield from writing.levels(commissions.rows or ())
     tokenizer = ready.tokenizer(start.path)
     if tokenizer and params.thinking and not writing.switches(tokenizer):
         yield ready.wrong(
@@ -139,17 +140,16 @@ def check(
             )
 
 
-def _wording(commissions: Sequence[Commission], words: Words) -> Iterator[ready.Finding]:
-    """Yield what the author could not be told, and difficulties of which it is not known how much there is to do."""
+def wording(given: Iterable[Commission | Record], words: Words) -> Iterator[ready.Finding]:
+    """Yield what the author could not be told: ways of varying a question, the cell of one."""
     for how in VARIATIONS:
         if how not in words.prompt.variations:
             yield ready.wrong(f"params.yaml: prompts.author.variations: no {how}; add it")
     try:
-        for one in commissions:
+        for one in given:
             words.of((one.topic, one.difficulty, one.type))
     except Fault as fault:
         yield ready.wrong(fault.message)
-    yield from writing.levels(commissions)
 
 
 def _ours(params: AuthorGrpoParams, place: Path, thinking: bool | None) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from schemas import chat, rows
 from schemas.faults import Fault
 from schemas.interval import wilson
 from schemas.page import Cell, Details, Facts, Part, Section, Table, Words, page
-from schemas.params import AuthorPrompt, Params, Positive, Wording, load, topics
+from schemas.params import Params, Positive, load
 from schemas.plot import Bars, Lines
 from schemas.record import Commission, Record, Variation
+from train import author_grpo, ready, reinforce, watch
 from train import model as models
-from train import ready, watch
 from train.author import writing
 from train.author.alike import Seen, text_of
 from train.author.examine import VERDICTS, examine
@@ -148,10 +148,8 @@ def vary(
     return found
 
 
-def variations(originals: Sequence[Record], prompt: AuthorPrompt, params: Path) -> dict[Variation, list[Commission]]:
+def variations(originals: Sequence[Record], words: chat.Words) -> dict[Variation, list[Commission]]:
     """Return what an author is told for each original, by the way of varying it."""
-    names = topics(params)
-    difficulties, types = (load(section, dict[str, Wording], params) for section in ("difficulties", "types"))
     return {
         how: [
             Commission(
@@ -160,7 +158,7 @@ def variations(originals: Sequence[Record], prompt: AuthorPrompt, params: Path) 
                 difficulty=one.difficulty,
                 type=one.type,
                 prompt=chat.variation(
-                    prompt, names[one.topic].name, difficulties[one.difficulty].name, types[one.type].name, one, how
+                    words.prompt, *words.of((one.topic, one.difficulty, one.type)), item=one, how=how
                 ),
             )
             for one in originals
@@ -323,13 +321,36 @@ def write_plots(folder: Path, authors: Sequence[Author]) -> None:
             file.write("".join(",".join(map(str, row)) + "\n" for row in table).encode())
 
 
-def known(weights: Iterable[str]) -> Iterator[ready.Finding]:
-    """Yield each quality that nobody has written."""
-    for name in weights:
-        if name not in QUALITIES:
-            yield ready.wrong(
-                f"params.yaml: {SECTION}.weights.{name}: no such quality; there are {', '.join(QUALITIES)}"
-            )
+def named(pairs: Iterable[str]) -> dict[str, str]:
+    """Return the folder of each model by its author's name; Fault for what is no NAME=MODEL."""
+    found = {}
+    for pair in pairs:
+        name, _, folder = pair.partition("=")
+        if not name or not folder:
+            raise Fault(f"{pair}: write NAME=MODEL")
+        found[name] = folder
+    return found
+
+
+def check(
+    params: AuthorReportParams,
+    authors: Sequence[ready.Start],
+    commissions: ready.Rows[Commission],
+    bank: ready.Rows[Record],
+    words: chat.Words,
+) -> Iterator[ready.Finding]:
+    """Yield what is known of a report before a model is loaded."""
+    yield from reinforce.known(f"{SECTION}.weights", params.weights, QUALITIES)
+    yield from ready.some(commissions, "write for")
+    yield from ready.some(bank, "vary")
+    if bank.rows and len(bank.rows) < params.originals:
+        yield ready.told(f"{len(bank.rows)} questions to vary, not {params.originals}")
+    yield from author_grpo.wording([*(commissions.rows or ()), *(bank.rows or ())], words)
+    yield from writing.levels(commissions.rows or ())
+    for author in authors:
+        yield from ready.model(author)
+    where = f"params.yaml: {SECTION}.thinking"
+    yield from dict.fromkeys(one for author in authors for one in writing.ways(author, params.thinking, where))
 
 
 @click.command(help=__doc__.partition("\n")[0])
@@ -339,32 +360,29 @@ def known(weights: Iterable[str]) -> Iterator[ready.Finding]:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("plots", type=click.Path(path_type=Path))
 @click.argument("metrics", type=click.Path(path_type=Path))
-@click.argument("named", nargs=-1, required=True, metavar="NAME=MODEL...")
+@click.argument("authors", nargs=-1, required=True, metavar="NAME=MODEL...")
 def main(
-    prompts: Path, author: Path, distilled: Path, out: Path, plots: Path, metrics: Path, named: tuple[str, ...]
+    prompts: Path, author: Path, distilled: Path, out: Path, plots: Path, metrics: Path, authors: tuple[str, ...]
 ) -> None:
     """Look at the models NAME=MODEL, in the order of their trainings; write the page OUT, PLOTS and METRICS."""
     params = load(SECTION, AuthorReportParams)
-    ready.insist(known(params.weights))
-    prompt = load("prompts.author", AuthorPrompt)
-    commissions = ready.read(prompts, Commission)
-    ready.insist(ready.some(commissions, "write for"))
-    bank = list(rows.read(author, Record))
-    originals = watch.chosen(bank, params.originals, params.seed)
-    told = variations(originals, prompt, Path("params.yaml"))
-    seen = Seen(text_of(record) for record in bank)
+    folders = named(authors)
+    commissions, bank, words = ready.read(prompts, Commission), ready.read(author, Record), chat.words()
+    ready.insist(check(params, [ready.Start(folder) for folder in folders.values()], commissions, bank, words))
+    with rows.opened(distilled) as file:
+        taught = json.loads(file.read())
+    every = bank.rows or ()
+    originals = watch.chosen(every, params.originals, params.seed)
+    told = variations(originals, words)
+    seen = Seen(text_of(record) for record in every)
     given = watch.chosen(commissions.rows or (), len(commissions.rows or ()), params.seed)
-    authors = []
-    for pair in named:
-        name, _, folder = pair.partition("=")
-        if not name or not folder:
-            raise Fault(f"{pair}: write NAME=MODEL")
+    found = []
+    for name, folder in folders.items():
         models.quiet(local=models.is_local(folder))
         held = Source(model=None, dtype=params.dtype, quantize=params.quantize, lora=None)
         network, tokenizer = models.load(held, folder, train=False)
-        ready.insist(writing.modes(tokenizer, params.thinking, f"params.yaml: {SECTION}.thinking"))
         replies = rows.read(Path(folder) / watch.REPLIES, watch.Reply)
-        authors.append(
+        found.append(
             Author(
                 name=name,
                 looked=tuple(look(network, tokenizer, params, given, seen, way) for way in params.thinking),
@@ -372,14 +390,12 @@ def main(
                 way=tuple(answered(replies)),
             )
         )
-        right = ", ".join(f"{one.verdicts['confirmed']:.1%} {_way(one)}" for one in authors[-1].looked)
+        right = ", ".join(f"{one.verdicts['confirmed']:.1%} {_way(one)}" for one in found[-1].looked)
         click.echo(f"{SECTION}: {name}: {right} of {params.questions} questions right")
-    with rows.opened(distilled) as file:
-        taught = json.loads(file.read())
     with rows.whole(out) as page_:
-        page_.write(written(authors, taught).encode())
-    write_plots(plots, authors)
-    rows.write_json(metrics, figures(authors, taught))
+        page_.write(written(found, taught).encode())
+    write_plots(plots, found)
+    rows.write_json(metrics, figures(found, taught))
 
 
 if __name__ == "__main__":

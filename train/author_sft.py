@@ -59,16 +59,12 @@ def check_writing(
 ) -> Iterator[ready.Finding]:
     """Yield what is wrong with what an author is to write, and how."""
     yield from ready.some(commissions, "write for")
-    if not params.thinking:
-        yield ready.wrong(f"params.yaml: {section}.thinking: []; take true, false or both")
     known = [commission.id for commission in commissions.rows or ()]
     for id in params.fixed if known else ():
         if id not in known:
             yield ready.wrong(f"params.yaml: {section}.fixed: no commission '{id}'; {nearest(id, known, 'ids')}")
     yield from writing.levels(one for one in commissions.rows or () if one.id in params.fixed)
-    words = ready.tokenizer(start.path)
-    if words:
-        yield from writing.modes(words, params.thinking, f"params.yaml: {section}.thinking")
+    yield from writing.ways(start, params.thinking, f"params.yaml: {section}.thinking")
 
 
 def watching(params: AuthorSftParams, commissions: Sequence[Commission], tokenizer: Any, seen: Seen) -> watch.Watching:

@@ -20,7 +20,19 @@ from schemas import chat, profile
 from schemas.faults import Fault
 from schemas.params import ChatPrompt, load
 from schemas.record import Commission, Example, Pair, Prompt, Record
-from train import author_distill, author_grpo, author_sft, dpo, grpo, predict, ready, score, sft, submission
+from train import (
+    author_distill,
+    author_grpo,
+    author_report,
+    author_sft,
+    dpo,
+    grpo,
+    predict,
+    ready,
+    score,
+    sft,
+    submission,
+)
 from train import model as models
 from train.attempt import AttemptParams
 from train.base import BaseParams
@@ -70,7 +82,7 @@ def pipeline(document: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[li
         keys = list(params.get(over) or ()) if over else [None]
         for key in keys:
             body = entry["do"] if over else entry
-            made |= {Path(_filled(out, key)) for out in map(_path, body.get("outs", ()))}
+            made |= {Path(_filled(_path(out), key)) for kind in ("outs", "metrics") for out in body.get(kind, ())}
             if name in CHECKS:
                 words = shlex.split(_filled(body["cmd"], key))
                 command = import_module(words[2]).main
@@ -149,6 +161,16 @@ def _author_distill(project: Project, given: Given) -> Iterator[ready.Finding]:
     yield from author_distill.check(params, start, train, validation, commissions, teachers, anywhere=True)
 
 
+def _author_report(project: Project, given: Given) -> Iterator[ready.Finding]:
+    params = load("author_report", author_report.AuthorReportParams, project.params)
+    commissions, a = project.rows(given["prompts"], Commission)
+    bank, b = project.rows(given["author"], Record)
+    yield from (*a, *b, *_figure(commissions, "commissions"), *_figure(bank, "questions"))
+    yield from _there(project, given["distilled"])
+    authors = [project.start(folder) for folder in author_report.named(given["authors"]).values()]
+    yield from author_report.check(params, authors, commissions, bank, chat.words(project.params))
+
+
 def _dpo(project: Project, given: Given) -> Iterator[ready.Finding]:
     params = load("dpo", dpo.DpoParams, project.params)
     pairs, found = project.rows(given["pairs"] / dpo.PAIRS, Pair)
@@ -200,12 +222,13 @@ def _score(project: Project, given: Given) -> Iterator[ready.Finding]:
     keys = score.read_key(given["key"])
     yield ready.told(f"{keys}: nothing is scored" if isinstance(keys, str) else f"{len(keys):,} questions")
     for variant in given["variants"]:
-        path = Path(variant.partition("=")[2])
-        if not path.exists():
-            later = project.is_made(path)
-            yield (
-                ready.told(f"{path} not made yet") if later else ready.wrong(f"{path}: no such file, no stage makes it")
-            )
+        yield from _there(project, Path(variant.partition("=")[2]))
+
+
+def _there(project: Project, path: Path) -> Iterator[ready.Finding]:
+    if not path.exists():
+        later = project.is_made(path)
+        yield ready.told(f"{path} not made yet") if later else ready.wrong(f"{path}: no such file, no stage makes it")
 
 
 def _figure(table: ready.Rows[Any], what: str) -> list[ready.Finding]:
@@ -260,6 +283,7 @@ CHECKS: dict[str, Callable[[Project, Given], Iterator[ready.Finding]]] = {
     "author_sft": _author_sft,
     "author_grpo": _author_grpo,
     "author_distill": _author_distill,
+    "author_report": _author_report,
 }
 """By the stages of dvc.yaml."""
 

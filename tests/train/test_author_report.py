@@ -3,14 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from schemas import rows
+from schemas import chat, rows
 from schemas.chat import authored
 from schemas.faults import Fault
-from schemas.params import AuthorPrompt, load
+from schemas.params import load
 from schemas.record import Record
 from tests.browser import browser, look, overflows, requests_of, screenshot
 from tests.train.conftest import run
 from train import author_report
+from train.author.quality import QUALITIES
 from train.author_report import Author, Looked, Varied
 from train.progress import answered
 from train.watch import Reply
@@ -61,7 +62,7 @@ def test_the_metrics_tell_every_author_and_the_teachers_word():
 def test_a_variation_is_asked_for_with_the_original_and_each_way(author_project):
     originals = list(rows.read("data/mix/author.jsonl", Record))[:2]
 
-    told = author_report.variations(originals, load("prompts.author", AuthorPrompt), Path("params.yaml"))
+    told = author_report.variations(originals, chat.words())
 
     assert told.keys() == {"context_change", "parameter_change", "practical_application"}
     for commissions in told.values():
@@ -80,7 +81,7 @@ def test_a_copy_of_the_original_is_no_variation(author_project, monkeypatch, rep
     made = iter([authored(one, thinking=True).content for one in said] if said else ["", ""])
     monkeypatch.setattr(author_report.writing, "generate", lambda *a, **k: [[(0, next(made)), (1, next(made))]])
     params = load("author_report", author_report.AuthorReportParams)
-    told = author_report.variations(originals, load("prompts.author", AuthorPrompt), Path("params.yaml"))
+    told = author_report.variations(originals, chat.words())
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained("models/author_base")
@@ -107,12 +108,10 @@ def test_the_models_of_every_training_are_looked_at_in_the_same_way(author_train
     ("named", "changes", "said"),
     [
         ("models/author_sft", {}, "models/author_sft: write NAME=MODEL"),
-        ("a=models/nowhere", {}, "models/nowhere"),
-        (
-            "a=models/author_sft",
-            {"weights": {"beauty": 1.0}},
-            "weights.beauty: no such quality; there are",
-        ),
+        ("a=models/nowhere", {}, "models/nowhere: no such folder; train it first"),
+        ("a=models/author_sft", {"weights": {"beauty": 1.0}}, "weights.beauty: no such reward; there are"),
+        ("a=models/author_sft", {"weights": dict.fromkeys(QUALITIES, 0.0)}, "weights: none has a weight"),
+        ("a=models/author_sft", {"thinking": []}, r"author_report\.thinking: \[\]; take true, false or both"),
     ],
 )
 def test_what_is_wrong_is_one_line(author_trained, changed, named, changes, said):
@@ -122,6 +121,13 @@ def test_what_is_wrong_is_one_line(author_trained, changed, named, changes, said
     with pytest.raises(Fault, match=said):
         run(author_report.main, *ARGUMENTS, "metrics/none.json", named)
     assert not Path("metrics/none.json").exists()
+
+
+def test_a_distillation_without_metrics_is_told_before_a_model_is_loaded(author_trained, tmp_path):
+    lost = (*ARGUMENTS[:2], tmp_path / "distilled.json", *ARGUMENTS[3:])
+
+    with pytest.raises(Fault, match=r"distilled\.json: No such file"):
+        run(author_report.main, *lost, "metrics/none.json", "a=models/author_sft")
 
 
 def test_the_page_is_readable_in_a_browser_without_a_network(tmp_path):

@@ -56,6 +56,25 @@ stages:
     cmd: python -m train.score data/key.csv metrics/score.json plain=submissions/plain/submission.csv
 """
 
+OF_THE_AUTHOR = """
+stages:
+  author_distill:
+    cmd: >-
+      python -m train.author_distill data/mix/train.jsonl data/mix/validation.jsonl data/mix/prompts.jsonl
+      models/author_base models/author_distill metrics/author_distill.json
+    outs:
+      - models/author_distill
+    metrics:
+      - metrics/author_distill.json
+  author_report:
+    foreach: ${authors}
+    do:
+      cmd: >-
+        python -m train.author_report data/mix/prompts.jsonl data/mix/author.jsonl metrics/author_distill.json
+        report/author.html plots/author metrics/author_report.json
+        base=models/author_base author_distill=models/author_distill
+"""
+
 
 @pytest.fixture
 def copied(project, tmp_path):
@@ -64,6 +83,17 @@ def copied(project, tmp_path):
     shutil.copytree(project / "models/base", tmp_path / "models/base")
     shutil.copy(project / "params.yaml", tmp_path)
     (tmp_path / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
+    with chdir(tmp_path):
+        yield tmp_path
+
+
+@pytest.fixture
+def authors(author_project, tmp_path):
+    """The author's part of a project, its base model made."""
+    shutil.copytree(author_project / "data/mix", tmp_path / "data/mix")
+    shutil.copytree(author_project / "models/author_base", tmp_path / "models/author_base")
+    shutil.copy(author_project / "params.yaml", tmp_path)
+    (tmp_path / "dvc.yaml").write_text(OF_THE_AUTHOR, encoding="utf-8")
     with chdir(tmp_path):
         yield tmp_path
 
@@ -268,6 +298,67 @@ def test_an_adapter_for_layers_that_the_base_has_not_is_named(copied):
     _, lines = checked("dpo")
 
     assert "it has no model.layers.9.self_attn.q_proj" in lines[0]
+
+
+def test_the_report_of_the_author_is_looked_at_while_its_models_are_to_come(authors):
+    code, lines = checked("author_report")
+
+    assert lines[0] == (
+        "author_report@mathematics: ok, 6 commissions, 72 questions, metrics/author_distill.json not made yet, "
+        "models/author_distill not made yet"
+    )
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"author_report": {"weights": {"novlty": 1.0}}}, "author_report.weights.novlty: no such reward; did you mean"),
+        ({"author_report": {"thinking": []}}, "author_report.thinking: []; take true, false or both"),
+        ({"author_report": {"originals": 99}}, "ok, 6 commissions, 72 questions, "),
+        ({"author_report": {"originals": 99}}, ", 72 questions to vary, not 99"),
+        ({"author_report": {"seed": "x"}}, "params.yaml: author_report.seed: Expected `int`, got `str`"),
+    ],
+)
+def test_a_setting_of_the_authors_report_is_looked_at(authors, values, words):
+    change(values)
+
+    _, lines = checked("author_report")
+
+    assert words in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "words"),
+    [
+        ("data/mix/prompts.jsonl", None, "", "data/mix/prompts.jsonl: no rows to write for"),
+        ("data/mix/author.jsonl", None, "", "data/mix/author.jsonl: no rows to vary"),
+        ("data/mix/prompts.jsonl", '"basic"', '"olympic"', "params.yaml: difficulties.olympic: no such key"),
+        ("params.yaml", "parameter_change:", "parameters:", "prompts.author.variations: no parameter_change; add it"),
+        (
+            "models/author_base/chat_template.jinja",
+            "enable_thinking",
+            "x",
+            "author_report.thinking: both, but the model's chat template knows no enable_thinking",
+        ),
+        ("models/author_base/model.safetensors", None, "x", "model.safetensors: cut off or damaged"),
+        (
+            "dvc.yaml",
+            "    metrics:\n      - metrics/author_distill.json\n",
+            "",
+            "metrics/author_distill.json: no such file, no stage",
+        ),
+        ("dvc.yaml", "base=models/author_base", "models/author_base", "models/author_base: write NAME=MODEL"),
+    ],
+)
+def test_what_the_authors_report_needs_is_looked_at(authors, path, old, new, words):
+    file = Path(path)
+    file.write_text(file.read_text("utf-8").replace(old, new) if old else new, encoding="utf-8")
+
+    code, lines = checked("author_report")
+
+    assert any(words in line for line in lines), lines
+    assert code == 1
 
 
 def test_the_projects_own_pipeline_has_every_stage_that_is_looked_at():

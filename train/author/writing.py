@@ -74,6 +74,14 @@ def modes(tokenizer: Any, thinking: Sequence[bool], where: str) -> Iterator[read
         )
 
 
+def ways(start: ready.Start, thinking: Sequence[bool], where: str) -> Iterator[ready.Finding]:
+    """Yield what is wrong with the ways in which an author is to write, its template looked at if it is there."""
+    if not thinking:
+        yield ready.wrong(f"{where}: []; take true, false or both")
+    if tokenizer := ready.tokenizer(start.path):
+        yield from modes(tokenizer, thinking, where)
+
+
 def levels(commissions: Iterable[Commission]) -> Iterator[ready.Finding]:
     """Yield the difficulties of which it is not known how much there is to do."""
     for slug in sorted({one.difficulty for one in commissions} - LEVELS.keys()):

@@ -1,8 +1,11 @@
+import shutil
+
 import pytest
 
 from schemas import rows
 from schemas.record import Commission, Example, Message
 from tests.train.author.written import GOOD, a_reply, an_item
+from train import ready
 from train.author import writing
 from train.author.alike import Seen, text_of
 from train.author.quality import QUALITIES
@@ -91,6 +94,17 @@ def test_each_commission_gets_a_reply_and_its_verdict(author_project, tokenizer)
 
     assert [one.id for one in found] == ["0", "1", "2"]
     assert writing.shares(found) == {"confirmed": 0.0, "unchecked": 0.0, "refuted": 0.0, "malformed": 1.0}
+
+
+@pytest.mark.parametrize(("thinking", "faults"), [((), 1), ((True,), 0), ((True, False), 1)])
+def test_an_author_writes_in_some_way_that_its_template_knows(author_project, tmp_path, thinking, faults):
+    shutil.copytree("models/author_base", tmp_path / "deaf")
+    template = tmp_path / "deaf/chat_template.jinja"
+    template.write_text(template.read_text("utf-8").replace("enable_thinking", "x"), "utf-8")
+
+    found = list(writing.ways(ready.Start(str(tmp_path / "deaf")), thinking, "params.yaml: author_report.thinking"))
+
+    assert len(found) == faults
 
 
 def test_what_is_watched_is_measured_commission_by_commission_and_way_by_way(monkeypatch, tokenizer):
