@@ -254,7 +254,8 @@ def _questions(authors: Sequence[Author]) -> Iterator[Part]:
             few = "The commissions that are given to it again and again; few, so this shows a direction."
             right = {"confirmed": tuple((float(at.step), at.share) for at in one.way)}
             yield Lines(f"Right on the way: {one.name}", "step", "share of the questions", right, note=few)
-            yield Lines(f"Qualities on the way: {one.name}", "step", "mean", qualities(one.way), note="Of the same.")
+            means = "Means over the same questions, before any weight."
+            yield Lines(f"Qualities on the way: {one.name}", "step", "mean", qualities(one.way), note=means)
     topics_ = tuple(last.looked[0].by_topic)
     yield Bars(
         f"Right by topic, {_way(last.looked[0])}",
