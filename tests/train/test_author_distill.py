@@ -264,7 +264,7 @@ def test_on_policy_the_author_comes_nearer_to_a_teacher_at_hand_and_interrupted_
 
     found = figures("near")
     assert found["steps"] == 16
-    assert found["divergence_after"]["mean"] < 0.8 * found["divergence_before"]["mean"]
+    assert found["divergence_after"]["mean"] < 0.95 * found["divergence_before"]["mean"]
     assert len(list(rows.read("models/near/samples.jsonl", Near))) == 2
     assert figures("again")["resumed_at"] == 12
     assert same_bytes(Path("models/again"), Path("models/near"))
