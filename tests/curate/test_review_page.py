@@ -437,7 +437,11 @@ def test_each_control_has_a_name_and_focus_is_seen(driver, tmp_path: Path):
         assert page.run(nameless) == []
         page.keys(Keys.ESCAPE)
         page.until(lambda: not page.is_open("editing"))
-        page.keys(Keys.TAB)
-        page.until(lambda: page.run("return document.activeElement.tagName") != "ARTICLE")
+
+        def on_a_control() -> bool:
+            page.keys(Keys.TAB)  # the first one may find the focus still on its way back from the dialog
+            return page.run("return document.activeElement.tagName") not in ("ARTICLE", "BODY")
+
+        page.until(on_a_control)
         outline = "return getComputedStyle(document.activeElement).outlineStyle"
         assert page.run(outline) != "none"
