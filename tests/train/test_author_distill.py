@@ -252,7 +252,13 @@ def test_on_policy_the_author_comes_nearer_to_a_teacher_at_hand_and_interrupted_
     alone = {name: value for name, value in TRAINER.items() if name != "max_length"}
     trainer = alone | {"max_steps": 16, "max_completion_length": 48, "learning_rate": 1e-3, "save_steps": 6}
     sampling = {"max_new_tokens": 48, "temperature": 1.0}
-    local = {"method": "on_policy", "local_teacher": "models/fluent", "sampling": sampling, "trainer": trainer}
+    local = {
+        "method": "on_policy",
+        "local_teacher": "models/fluent",
+        "samples": 8,
+        "sampling": sampling,
+        "trainer": trainer,
+    }
     changed({"author_distill": local})
     astray("models/fluent", "models/astray")
 
@@ -264,8 +270,8 @@ def test_on_policy_the_author_comes_nearer_to_a_teacher_at_hand_and_interrupted_
 
     found = figures("near")
     assert found["steps"] == 16
-    assert found["divergence_after"]["mean"] < 0.95 * found["divergence_before"]["mean"]
-    assert len(list(rows.read("models/near/samples.jsonl", Near))) == 2
+    assert found["divergence_after"]["mean"] < 0.8 * found["divergence_before"]["mean"]
+    assert len(list(rows.read("models/near/samples.jsonl", Near))) == 16  # 8 for each of 2 commissions, few are noise
     assert figures("again")["resumed_at"] == 12
     assert same_bytes(Path("models/again"), Path("models/near"))
 

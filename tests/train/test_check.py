@@ -1,6 +1,6 @@
 import json
 import shutil
-from contextlib import chdir
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -76,26 +76,29 @@ stages:
 """
 
 
+@contextmanager
+def own(project, place, folders, pipeline):
+    """Some folders of a project and its params, with a dvc.yaml, as a project of one's own."""
+    for folder in folders:
+        shutil.copytree(project / folder, place / folder)
+    shutil.copy(project / "params.yaml", place)
+    (place / "dvc.yaml").write_text(pipeline, encoding="utf-8")
+    with chdir(place):
+        yield place
+
+
 @pytest.fixture
 def copied(project, tmp_path):
     """A project of one's own, nothing trained in it yet."""
-    shutil.copytree(project / "data", tmp_path / "data")
-    shutil.copytree(project / "models/base", tmp_path / "models/base")
-    shutil.copy(project / "params.yaml", tmp_path)
-    (tmp_path / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
-    with chdir(tmp_path):
-        yield tmp_path
+    with own(project, tmp_path, ("data", "models/base"), PIPELINE) as place:
+        yield place
 
 
 @pytest.fixture
 def authors(author_project, tmp_path):
     """The author's part of a project, its base model made."""
-    shutil.copytree(author_project / "data/mix", tmp_path / "data/mix")
-    shutil.copytree(author_project / "models/author_base", tmp_path / "models/author_base")
-    shutil.copy(author_project / "params.yaml", tmp_path)
-    (tmp_path / "dvc.yaml").write_text(OF_THE_AUTHOR, encoding="utf-8")
-    with chdir(tmp_path):
-        yield tmp_path
+    with own(author_project, tmp_path, ("data/mix", "models/author_base"), OF_THE_AUTHOR) as place:
+        yield place
 
 
 def checked(*arguments):
