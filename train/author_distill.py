@@ -45,8 +45,6 @@ class AuthorDistillParams(AuthorSftParams, frozen=True):
     """How the author learns from a teacher; `questions` are those that it writes a round, in each way."""
 
     method: Literal["rounds", "on_policy"]
-    engine: Literal["transformers", "graph"]
-    """What writes: graph is a captured step over a static cache, on a GPU."""
     held_out: Positive
     """Commissions kept out of training, given to it before and after."""
     samples: Positive

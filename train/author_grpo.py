@@ -191,7 +191,7 @@ def watching(params: AuthorGrpoParams, held: Sequence[Commission], tokenizer: An
     """Return which of the held-out commissions are given on the way, replied to as in training."""
     given = {one.id: one for one in watch.chosen(held, params.watch.questions, params.seed)}
     sampling = reinforce.sampling(SECTION, params)
-    return writing.watching(params.watch.every, {params.thinking: given}, sampling, tokenizer, seen)
+    return writing.watching(params, {params.thinking: given}, sampling, tokenizer, seen)
 
 
 @click.command(help=__doc__.partition("\n")[0])

@@ -31,7 +31,7 @@ from train.author.alike import Seen, text_of
 from train.author.examine import VERDICTS, examine
 from train.author.quality import QUALITIES
 from train.author_grpo import judged
-from train.generate import Engine, Sampling
+from train.generate import Held, Sampling
 from train.model import Source
 from train.progress import Answered, answered, qualities
 
@@ -46,7 +46,7 @@ class AuthorReportParams(Params, frozen=True):
 
     dtype: Literal["float32", "bfloat16", "float16"]
     quantize: models.Quantize
-    engine: Engine
+    engine: Held
     thinking: tuple[bool, ...]
     questions: Positive
     """Written by each author, in each way."""

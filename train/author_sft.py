@@ -78,7 +78,7 @@ def watching(params: AuthorSftParams, commissions: Sequence[Commission], tokeniz
         }
         for thinking in params.thinking
     }
-    return writing.watching(params.watch.every, given, params.sampling, tokenizer, seen)
+    return writing.watching(params, given, params.sampling, tokenizer, seen)
 
 
 @click.command(help=__doc__.partition("\n")[0])
@@ -113,7 +113,7 @@ def main(train: Path, validation: Path, prompts: Path, base: str, out: Path, met
         samples = [
             written
             for thinking in params.thinking
-            for written in writing.written(trainer.model, tokenizer, asked, params.sampling, thinking)
+            for written in writing.written(trainer.model, tokenizer, asked, params.sampling, thinking, params.engine)
         ]
         verdicts = {
             "thinking" if thinking else "at_once": writing.shares([one for one in samples if one.thinking is thinking])

@@ -1,5 +1,7 @@
 """Layers compiled for training."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -21,3 +23,16 @@ def compile_layers(model: Any) -> None:
     model.enable_input_require_grads()
     for layer in model.get_decoder().layers:
         layer.compile()
+
+
+@contextmanager
+def as_written(model: Any) -> Iterator[None]:
+    """Lend a model its layers as they were written; compiled, they would be so anew for each length of a cache."""
+    compiled = [(part, part._compiled_call_impl) for part in model.modules() if part._compiled_call_impl is not None]
+    for part, _ in compiled:
+        part._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for part, call in compiled:
+            part._compiled_call_impl = call

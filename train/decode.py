@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from schemas.params import Count, Params, Positive
+from train.compiled import as_written
 from train.memory import GIB
 
 SEGMENT = 128
@@ -292,18 +293,13 @@ def _run(model: Any, batch: _Batch, drawing: Drawing, until: int) -> None:
 def _answering(model: Any) -> Iterator[None]:
     """Lend a model the modes that answering needs: no dropout, attention by torch, layers as they were written."""
     training, attention = model.training, model.config._attn_implementation
-    # A layer compiled for training would be compiled anew for every shape here.
-    compiled = [(part, part._compiled_call_impl) for part in model.modules() if part._compiled_call_impl is not None]
-    for part, _ in compiled:
-        part._compiled_call_impl = None
     model.eval()
     model.config._attn_implementation = "sdpa"
     try:
-        yield
+        with as_written(model):
+            yield
     finally:
         model.config._attn_implementation = attention
-        for part, call in compiled:
-            part._compiled_call_impl = call
         model.train(training)
 
 
@@ -314,11 +310,13 @@ def merged(model: Any) -> Iterator[None]:
     Left as it is: a model without an adapter, one whose weights are quantized or split, an adapter with a bias or on
     an embedding, and one for whose copies the GPU has no room.
     """
+    if not hasattr(model, "peft_config"):
+        yield
+        return
     import torch
-    from peft import PeftModel
     from peft.tuners.lora import Linear
 
-    layers = [part for part in model.modules() if isinstance(part, Linear)] if isinstance(model, PeftModel) else []
+    layers = [part for part in model.modules() if isinstance(part, Linear)]
     plain = layers and all(
         type(layer.base_layer) is torch.nn.Linear
         and layer.base_layer.weight.is_floating_point()

@@ -238,14 +238,18 @@ def main(pairs: Path, model: str, out: Path, metrics: Path) -> None:
         sides = divide(every, params)
         training, held = (fitting(side, tokenizer, limit) for side in sides)
         asked = questions([pair for pair in sides[1] if pair.id in held])
+
+        def replies(model: Any) -> list[str]:
+            return heldout.replies(model, tokenizer, asked, params.sampling, params.engine)
+
         first = place / "before.jsonl"  # asked once: a run that goes on compares with the same start
         if launch.first() and not first.exists():
-            rows.write(first, (Said(text=text) for text in heldout.replies(network, tokenizer, asked, params.sampling)))
-        watched = heldout.watching(params.watch, params.seed, asked, tokenizer, params.sampling, temperature=1.0)
+            rows.write(first, (Said(text=text) for text in replies(network)))
+        watched = heldout.watching(params, asked, tokenizer, params.sampling, temperature=1.0)
         data = list(training.values()), list(held.values())
         trainer, trained = dpo(params, network, tokenizer, data, place, watched)
         before = [said.text for said in rows.read(first, Said)]
-        after = heldout.replies(trainer.model, tokenizer, asked, params.sampling)
+        after = replies(trainer.model)
         too_long = sum(map(len, sides)) - sum(map(len, data))
         figures: dict[str, Any] = {"pairs": len(training), "pairs_too_long": too_long, **trained}
         figures["held_out"] = gain(asked, before, after)

@@ -23,6 +23,7 @@ from schemas.faults import Fault
 from train import launch, watch
 from train import model as models
 from train.compiled import compile_layers
+from train.generate import Held
 from train.memory import memory, release
 from train.workplace import last_checkpoint, root, size
 
@@ -45,6 +46,8 @@ class Training(models.Source, frozen=True):
 
     compile: bool
     """Each layer by torch.compile."""
+    engine: Held
+    """What replies, on the way, before and after."""
     accelerate: str | None
     """A file for `accelerate launch`; null: this process alone."""
     watch: watch.Watch

@@ -15,10 +15,13 @@ from schemas.faults import Fault
 from schemas.params import Positive
 from schemas.record import Message
 from train import memory
+from train.compiled import as_written
 from train.decode import Drawing, decode
 from train.model import asking, token_ids
 
-Engine = Literal["transformers", "graph", "vllm"]
+Held = Literal["transformers", "graph"]
+"""What replies with a model that is at hand."""
+Engine = Literal[Held, "vllm"]
 T = TypeVar("T")
 
 NO_GPU = 64
@@ -59,7 +62,7 @@ def generate(
     prompts: Sequence[Sequence[Message]],
     sampling: Sampling,
     done: Container[int] = (),
-    engine: Engine = "transformers",
+    engine: Held = "transformers",
     thinking: bool | None = None,
 ) -> Iterator[list[tuple[int, str]]]:
     """Yield batches of (index of the prompt, reply), the longest prompts first, so that a lack of memory shows at once.
@@ -169,7 +172,7 @@ def taken(config: Any, prompt: int, new: int, width: int) -> int | None:
     return int(cache + activations + 8 * 4 * vocabulary)
 
 
-def speaking(model: Any, tokenizer: Any, engine: Engine = "transformers") -> Speak:
+def speaking(model: Any, tokenizer: Any, engine: Held = "transformers") -> Speak:
     """Return how a model that is at hand replies; it may be in training, and is left as it was."""
     stop = model.generation_config.eos_token_id or tokenizer.eos_token_id
     pad = tokenizer.pad_token_id
@@ -191,7 +194,8 @@ def speaking(model: Any, tokenizer: Any, engine: Engine = "transformers") -> Spe
             use_cache=True,
         )
         batch = padded(prompts, pad, model.device)
-        found: list[list[int]] = model.generate(**batch, generation_config=how)[:, batch["input_ids"].shape[1] :]
+        with as_written(model):
+            found: list[list[int]] = model.generate(**batch, generation_config=how)[:, batch["input_ids"].shape[1] :]
         return found
 
     def captured(prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:

@@ -136,7 +136,7 @@ def main(prompts: Path, model: str, out: Path, metrics: Path) -> None:
             replies = {n: text for batch in made for n, text in batch}
             return judged(held, params.samples, replies, tokenizer, params.rewards)
 
-        watched = heldout.watching(params.watch, params.seed, held, tokenizer, sampling, sampling.temperature)
+        watched = heldout.watching(params, held, tokenizer, sampling, sampling.temperature)
         return Course(
             held=len(held),
             row=Reply,

@@ -10,7 +10,8 @@ import msgspec
 from schemas.record import Letter, Prompt
 from train import watch
 from train.answers import extract
-from train.generate import Sampling, generate
+from train.fit import Training
+from train.generate import Held, Sampling, generate
 from train.likelihood import divergence
 
 
@@ -20,25 +21,27 @@ def letter(text: str) -> Letter | None:
     return found[0] if found else None
 
 
-def replies(network: Any, tokenizer: Any, prompts: Sequence[Prompt], sampling: Sampling) -> list[str]:
+def replies(
+    network: Any, tokenizer: Any, prompts: Sequence[Prompt], sampling: Sampling, engine: Held = "transformers"
+) -> list[str]:
     """Return the model's reply to each question."""
     asked = [prompt.prompt for prompt in prompts]
-    found = {n: text for batch in generate(network, tokenizer, asked, sampling) for n, text in batch}
+    found = {n: text for batch in generate(network, tokenizer, asked, sampling, engine=engine) for n, text in batch}
     return [found[n] for n in range(len(asked))]
 
 
 def watching(
-    watched: watch.Watch, seed: int, held: Sequence[Prompt], tokenizer: Any, sampling: Sampling, temperature: float
+    params: Training, held: Sequence[Prompt], tokenizer: Any, sampling: Sampling, temperature: float
 ) -> watch.Watching:
     """Return which held-out questions are answered greedily on the way, each reply with its distance from the start.
 
     `temperature` is that of the distributions that are compared.
     """
-    questions = watch.chosen(held, watched.questions, seed)
+    questions = watch.chosen(held, params.watch.questions, params.seed)
     greedy = msgspec.structs.replace(sampling, temperature=0.0)
 
     def ask(network: Any, step: int, as_it_was: watch.AsItWas) -> list[watch.Reply]:
-        given = replies(network, tokenizer, questions, greedy)
+        given = replies(network, tokenizer, questions, greedy, params.engine)
         asked = [prompt.prompt for prompt in questions]
         kl = divergence(network, tokenizer, asked, given, temperature, as_it_was)
         return [
@@ -47,7 +50,7 @@ def watching(
         ]
 
     shown = [watch.Watched(id=p.id, question=p.prompt[-1].content, reference=p.answer) for p in questions]
-    return watch.Watching(watched.every, shown, ask)
+    return watch.Watching(params.watch.every, shown, ask)
 
 
 def interval(values: Sequence[float]) -> dict[str, Any]:

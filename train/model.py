@@ -227,25 +227,37 @@ def _unreadable(path: str, error: Exception) -> Fault:
 
 
 def _assembled(base: str, path: str, source: Source, train: bool, rung: str, gpu: bool, seed: int) -> Any:
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-    from transformers import set_seed
-
     model = _base(base, source.dtype, rung, gpu)
     if train and getattr(model, "is_quantized", False):
         if not source.lora and not is_adapter(path):
             raise Fault(f"{base}: its weights are quantized and cannot be trained themselves; give lora")
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # the trainer switches it on
-        for part in model.modules():
-            # On some CPUs bitsandbytes packs 4-bit weights when a model first answers, and cannot train on them then.
-            if hasattr(part, "support_avx512bf16_for_cpu"):
-                part.support_avx512bf16_for_cpu = False
+        model = _held_still(model)
     if is_adapter(path):
         if train and source.lora:
             click.echo(f"{path} is an adapter: it is trained on, lora of params.yaml is not applied")
         return _with_adapter(model, path, base, train)
-    if not train or not source.lora:
-        return model
-    lora = source.lora
+    return _with_new_adapter(model, source.lora, seed) if train and source.lora else model
+
+
+# PEFT takes two seconds to import, so it is where there is an adapter alone.
+
+
+def _held_still(model: Any) -> Any:
+    """Return a quantized model as one of which an adapter alone is trained."""
+    from peft import prepare_model_for_kbit_training
+
+    model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # the trainer switches it on
+    for part in model.modules():
+        # On some CPUs bitsandbytes packs 4-bit weights when a model first answers, and cannot train on them then.
+        if hasattr(part, "support_avx512bf16_for_cpu"):
+            part.support_avx512bf16_for_cpu = False
+    return model
+
+
+def _with_new_adapter(model: Any, lora: Lora, seed: int) -> Any:
+    from peft import LoraConfig, get_peft_model
+    from transformers import set_seed
+
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.r,
@@ -259,6 +271,32 @@ def _assembled(base: str, path: str, source: Source, train: bool, rung: str, gpu
         return get_peft_model(model, config)
     except ValueError as error:
         raise Fault(f"params.yaml: lora: {' '.join(str(error).split())[:300]}") from None
+
+
+def _with_adapter(model: Any, path: str, base: str, train: bool) -> Any:
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    unfit = f"{path}: this adapter was made for another model than {base}"
+    hint = "set base_model_name_or_path in its adapter_config.json"
+    try:
+        made = PeftModel.from_pretrained(model, path, is_trainable=train)
+    except ValueError as error:
+        raise Fault(f"{unfit}: {' '.join(str(error).split())[:200]}; {hint}") from None
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):
+            raise
+        line = next(line for line in str(error).splitlines() if "size mismatch" in line)
+        raise Fault(f"{unfit}: {line.strip()[:200]}; {hint}") from None
+    # PEFT passes over what the adapter lacks or has too much, as where the base has another number of layers.
+    wanted = set(get_peft_model_state_dict(made, save_embedding_layers=False))
+    file = Path(path) / "adapter_model.safetensors"
+    if file.is_file():
+        with safe_open(file, framework="pt") as saved:
+            odd = sorted(name for name in wanted ^ set(saved.keys()) if "lora_" in name)
+        if odd:
+            raise Fault(f"{unfit}: {odd[0]} is in one of them only; {hint}")
+    return made
 
 
 def _base(base: str, dtype: str, rung: str, gpu: bool) -> Any:
@@ -305,32 +343,6 @@ def misread(model: Any) -> str | None:
 
     odd = (name for name, part in model.named_modules() if isinstance(part, Linear4bit) and part.in_features % 64)
     return next(odd, None)
-
-
-def _with_adapter(model: Any, path: str, base: str, train: bool) -> Any:
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
-
-    unfit = f"{path}: this adapter was made for another model than {base}"
-    hint = "set base_model_name_or_path in its adapter_config.json"
-    try:
-        made = PeftModel.from_pretrained(model, path, is_trainable=train)
-    except ValueError as error:
-        raise Fault(f"{unfit}: {' '.join(str(error).split())[:200]}; {hint}") from None
-    except RuntimeError as error:
-        if "size mismatch" not in str(error):
-            raise
-        line = next(line for line in str(error).splitlines() if "size mismatch" in line)
-        raise Fault(f"{unfit}: {line.strip()[:200]}; {hint}") from None
-    # PEFT passes over what the adapter lacks or has too much, as where the base has another number of layers.
-    wanted = set(get_peft_model_state_dict(made, save_embedding_layers=False))
-    file = Path(path) / "adapter_model.safetensors"
-    if file.is_file():
-        with safe_open(file, framework="pt") as saved:
-            odd = sorted(name for name in wanted ^ set(saved.keys()) if "lora_" in name)
-        if odd:
-            raise Fault(f"{unfit}: {odd[0]} is in one of them only; {hint}")
-    return made
 
 
 def attention(dtype: str, major: int, installed: Collection[int]) -> str | None:

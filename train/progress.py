@@ -170,7 +170,7 @@ def answered(replies: Iterable[Reply]) -> list[Answered]:
         right = sum(reply.right for reply in some)
         low, high = (round(end, 4) for end in wilson(right, len(some)))
         worth = {name: round(fmean(reply.qualities[name] for reply in some), 4) for name in some[0].qualities}
-        found.append(Answered(step, len(some), right, low, high, sum(far) / len(far) if far else None, worth))
+        found.append(Answered(step, len(some), right, low, high, fmean(far) if far else None, worth))
     return found
 
 

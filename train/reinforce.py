@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import click
 import msgspec
@@ -36,8 +36,6 @@ R = TypeVar("R", bound="Reply")
 class Reinforcement(Training, frozen=True):
     """What every training by rewards has."""
 
-    engine: Literal["transformers", "graph"]
-    """What replies; vLLM comes by `use_vllm` in `trainer`."""
     max_prompt: Positive
     """Tokens; longer prompts are left out and counted."""
     held_out: Positive

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from train.compiled import as_written
 from train.decode import decode
 from train.generate import Sampling, batch_size, halving
 
@@ -18,9 +19,10 @@ def faster(trainer: Any, engine: str) -> Any:
         _buffered_inputs: Any
 
         def _generate_single_turn(self, prompt_ids: Any, *rest: Any, **more: Any) -> Any:
-            if engine != "graph":
-                return super()._generate_single_turn(prompt_ids, *rest, **more)
             model = self.accelerator.unwrap_model(self.model_wrapped)
+            if engine != "graph":
+                with as_written(model):
+                    return super()._generate_single_turn(prompt_ids, *rest, **more)
             sampling = Sampling(
                 max_new_tokens=self.max_completion_length,
                 temperature=self.temperature,

@@ -21,7 +21,7 @@ from train import model as models
 from train.answers import accuracy
 from train.card import save
 from train.fit import Training, config, fit, loaded
-from train.generate import Sampling, generate
+from train.generate import Held, Sampling, generate
 from train.workplace import folder, running, workplace
 
 Tokens = Callable[[Sequence[Example], Any], list[dict[str, list[int]]]]
@@ -175,11 +175,11 @@ def _scoring_labels_only(trainer: Any) -> Any:
 
 
 def answered(
-    network: Any, tokenizer: Any, examples: Sequence[Example], sampling: Sampling
+    network: Any, tokenizer: Any, examples: Sequence[Example], sampling: Sampling, engine: Held
 ) -> tuple[list[Sample], list[bool]]:
     """Return the replies to the questions of examples, and whether each gives the letter of its reference."""
     prompts = [example.messages[:-1] for example in examples]
-    replies = {n: text for batch in generate(network, tokenizer, prompts, sampling) for n, text in batch}
+    replies = {n: text for batch in generate(network, tokenizer, prompts, sampling, engine=engine) for n, text in batch}
     samples = [
         Sample(id=e.id, prompt=e.messages[-2].content, reference=e.messages[-1].content, response=replies[n])
         for n, e in enumerate(examples)
@@ -193,7 +193,7 @@ def watching(params: SftParams, held: Sequence[Example], tokenizer: Any) -> watc
     sampling = msgspec.structs.replace(params.sampling, temperature=0.0)
 
     def ask(network: Any, step: int, as_it_was: watch.AsItWas) -> list[watch.Reply]:
-        samples, verdicts = answered(network, tokenizer, questions, sampling)
+        samples, verdicts = answered(network, tokenizer, questions, sampling, params.engine)
         return [
             watch.Reply(step=step, id=sample.id, reply=sample.response, right=right, kl=None)
             for sample, right in zip(samples, verdicts, strict=True)
@@ -231,7 +231,7 @@ def main(variant: str, train: Path, validation: Path, base: str, out: Path, metr
         watched = watching(params, held, tokenizer)
         trainer, trained = sft(params, section, network, tokenizer, (data, held_data), place, watched)
         asked = () if launch.sharded() else held[: params.questions]
-        samples, verdicts = answered(trainer.model, tokenizer, asked, params.sampling)
+        samples, verdicts = answered(trainer.model, tokenizer, asked, params.sampling, params.engine)
         figures: dict[str, Any] = {**lengths, **trained, "validation": accuracy(verdicts)}
         with folder(out) as new:
             save(trainer, tokenizer, new, params, f"sft@{variant}", start, figures)

@@ -81,6 +81,21 @@ def test_a_model_in_training_is_left_in_training(project):
     assert network.training
 
 
+@pytest.mark.parametrize("engine", ["transformers", "graph"])
+def test_layers_compiled_for_training_answer_as_they_were_written(project, engine):
+    network, tokenizer = loaded()
+    asked = models.token_ids(tokenizer, models.asking(CHATS, tokenizer))
+    before = speaking(network, tokenizer, engine)(asked, GREEDY)
+    compiled = []
+    layer = network.get_decoder().layers[0]
+    layer.compile(backend=lambda graph, inputs: compiled.append(graph) or graph.forward)
+
+    assert speaking(network, tokenizer, engine)(asked, GREEDY) == before
+    assert not compiled
+    network(**generate.padded(asked, 0, "cpu"))
+    assert compiled
+
+
 def test_the_longest_prompts_come_first():
     assert batches([[1], [1, 2, 3], [1, 2]], 2) == [Batch(0, (1, 2)), Batch(2, (0,))]
 

@@ -14,7 +14,8 @@ from train import ready, watch
 from train.author.alike import Seen
 from train.author.examine import VERDICTS, Verdict, examine
 from train.author.quality import LEVELS, QUALITIES, measured
-from train.generate import Engine, Sampling, generate
+from train.fit import Training
+from train.generate import Held, Sampling, generate
 
 THOUGHTS = "<think>\n"
 MARK = "\x02"
@@ -94,7 +95,7 @@ def written(
     commissions: Sequence[Commission],
     sampling: Sampling,
     thinking: bool,
-    engine: Engine = "transformers",
+    engine: Held = "transformers",
 ) -> list[Written]:
     """Return the reply to each commission, examined."""
     asked = [commission.prompt for commission in commissions]
@@ -108,7 +109,11 @@ def written(
 
 
 def watching(
-    every: int, given: Mapping[bool, Mapping[str, Commission]], sampling: Sampling, tokenizer: Any, seen: Seen
+    params: Training,
+    given: Mapping[bool, Mapping[str, Commission]],
+    sampling: Sampling,
+    tokenizer: Any,
+    seen: Seen,
 ) -> watch.Watching:
     """Return the commissions that are given on the way, with thinking or without, by the ids of their replies.
 
@@ -121,7 +126,7 @@ def watching(
         found = []
         for thinking, some in given.items():
             told = list(some.values())
-            made = written(network, tokenizer, told, sampling, thinking)
+            made = written(network, tokenizer, told, sampling, thinking, params.engine)
             worth = measured(QUALITIES, told, [one.reply for one in made], seen)
             found += [
                 watch.Reply(
@@ -141,7 +146,7 @@ def watching(
         for beside in zip(*(some.items() for some in given.values()), strict=True)
         for id, commission in beside
     ]
-    return watch.Watching(every, shown, ask)
+    return watch.Watching(params.watch.every, shown, ask)
 
 
 def shares(replies: Sequence[Written]) -> dict[str, float]:
