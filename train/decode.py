@@ -228,8 +228,14 @@ def _drawn(logits: Any, batch: _Batch, drawing: Drawing, until: int) -> Any:
         ordered, places = chances.sort(-1, descending=True)
         cut = ordered.cumsum(-1) - ordered >= drawing.top_p
         chances = torch.empty_like(chances).scatter_(1, places, ordered.masked_fill(cut, 0))
-    # The largest of chance over exponential noise falls on a word with its chance; torch.multinomial would wait.
-    return (chances / torch.empty_like(chances).exponential_()).argmax(-1)
+    if chances.is_cuda:
+        # The largest of chance over exponential noise falls on a word with its chance; torch.multinomial would wait.
+        return (chances / torch.empty_like(chances).exponential_()).argmax(-1)
+    # On a CPU noise for every word would take as long as the model: one number a row, looked up in the summed chances.
+    reached = chances.cumsum(-1, dtype=torch.float64)
+    drawn = torch.rand_like(reached[:, :1]) * reached[:, -1:]
+    # A word without a chance adds nothing, and is passed over.
+    return torch.searchsorted(reached, drawn, right=True).clamp(max=chances.shape[-1] - 1)[:, 0]
 
 
 def _without_repeats(logits: Any, batch: _Batch, size: int, until: int) -> Any:

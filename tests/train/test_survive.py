@@ -90,10 +90,12 @@ def same_bytes(one: Path, other: Path) -> bool:
     )
 
 
+@pytest.mark.parametrize("sampling", ["random", "batch_rebalance"])
 def test_sft_killed_twice_and_its_last_checkpoint_cut_off_ends_in_the_same_bytes(
-    project, changed, tmp_path, monkeypatch, capsys
+    project, changed, tmp_path, monkeypatch, capsys, sampling
 ):
     trainer = {"max_steps": 40, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "logging_steps": 3}
+    trainer["train_sampling_strategy"] = sampling
     changed(
         {
             "sft": {
