@@ -36,9 +36,9 @@ SIDES = ("train", "rollout", "validation", "test", "author")
 HERE = WorkersParams(processes=1, ray=None)
 ODD = ("NA", "007", '=1+1\t"甲"', "空 格\r\n\u2028 ")
 FILES = {
-    "sft_reasoning/train.jsonl": 20,
+    "sft_reasoning/train.jsonl": 10,
     "sft_reasoning/validation.jsonl": 2,
-    "sft_plain/train.jsonl": 20,
+    "sft_plain/train.jsonl": 10,
     "sft_plain/validation.jsonl": 2,
     "rollout/train.jsonl": 1,
     "test/test.csv": 2,
@@ -175,7 +175,7 @@ def test_examples_load_as_they_were_made(loaded, variant):
     params, prompts = load("convert", ConvertParams), load("prompts", PromptsParams)
     records = ten_records()
     shown = [one for record in records["train"] for one in orders(record, params.orders, params.seed)]
-    assert len(shown) == 20
+    assert len(shown) == FILES["sft_reasoning/train.jsonl"]
 
     def rows(records):
         replies = [render(r, params.parts) if variant == "reasoning" else r.answer for r in records]

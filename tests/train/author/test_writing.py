@@ -1,4 +1,5 @@
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +11,7 @@ from train.author import writing
 from train.author.alike import Seen, text_of
 from train.author.quality import QUALITIES
 from train.generate import Sampling
+from train.watch import Watch
 
 SAMPLING = Sampling(
     max_new_tokens=8,
@@ -115,8 +117,9 @@ def test_what_is_watched_is_measured_commission_by_commission_and_way_by_way(mon
     monkeypatch.setattr(writing, "generate", lambda *a, thinking, **k: [enumerate(said[thinking])])
     seen = Seen([text_of(GOOD)])
     given = {way: {f"{way}/{n}": told for n in range(2)} for way in (True, False)}
+    params = SimpleNamespace(watch=Watch(questions=2, every=5), engine="transformers")
 
-    watching = writing.watching(5, given, SAMPLING, tokenizer, seen)
+    watching = writing.watching(params, given, SAMPLING, tokenizer, seen)
     found = {one.id: one for one in watching.ask(None, 10, None)}
 
     assert list(found) == ["True/0", "True/1", "False/0", "False/1"]
